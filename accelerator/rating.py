@@ -1,0 +1,321 @@
+"""The rating of one replica: rate with band, latencies, power, what binds, what drives it, or why there is none.
+
+The formula is in ``steady``, the band in ``sensitivity``. Efficiencies are stated priors (data/efficiency.csv), so the
+basis of every rating is the data sheet; nothing in it is fitted to a measurement yet.
+"""
+
+import hashlib
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+from accelerator.architectures import ModelSpec
+from accelerator.chips import ChipSpec
+from accelerator.efficiency import DEFAULT, RANGES, Efficiency
+from accelerator.errors import AcceleratorError, ConfigError
+from accelerator.memory import memory_fit
+from accelerator.operators import DeploymentConfig, attention_of, operators_list
+from accelerator.power import replica_w
+from accelerator.requests import TokenMix
+from accelerator.sensitivity import band_of, drivers_list
+from accelerator.steady import OperatingPoint, Slo, steady_state
+from accelerator.units import PRECISION_BYTE, Band
+
+RATING_VERSION = "roofline-1"
+"""Raised whenever the formula or the data behind it changes what a rating says."""
+
+TP_SIZES = (1, 2, 4, 8, 16)
+
+
+@dataclass(frozen=True)
+class Rating:
+    """What one replica sustains; refused ratings carry rates of 0 and the reason.
+
+    Parameters
+    ----------
+    chip, model, mix : str
+        Slugs and the name of the mix.
+    config : DeploymentConfig or None
+        None if no config was found.
+    slo : Slo
+        The limits kept.
+    chips : int
+        Chips of one replica.
+    request_s, tok_s : Band
+        Requests and OUTPUT tokens per second of one replica. [1/s], [tok/s]
+    batch, ttft_s, tpot_s : float
+        Operating point: decoding sequences; latencies at it. [-], [s], [s]
+    power_w : float
+        Mean power of the replica's chips at this rate, without host. [W]
+    binds : str
+        Limit that stops the next sequence: tpot, ttft, memory, max_seqs or max_batched_tok.
+    drivers : tuple of (str, float, float)
+        Input, rate at its low over the rate, rate at its high over the rate; largest effect first.
+    refusal : str or None
+        Why there is no rate.
+    basis : str
+        ``data-sheet``: nothing in it is fitted to a measurement.
+    digest : str
+        SHA-256 of every input.
+    """
+
+    chip: str
+    model: str
+    config: DeploymentConfig | None
+    mix: str
+    slo: Slo
+    chips: int
+    request_s: Band
+    tok_s: Band
+    batch: float
+    ttft_s: float
+    tpot_s: float
+    power_w: float
+    binds: str
+    drivers: tuple[tuple[str, float, float], ...]
+    refusal: str | None
+    basis: str
+    digest: str
+
+    @property
+    def tok_s_per_chip(self) -> float:
+        """Median output rate per chip. [tok/s]"""
+        return self.tok_s.p50 / self.chips if self.chips else 0.0
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the fields as JSON-ready values."""
+        values = asdict(self)
+        values["config"] = None if self.config is None else {**asdict(self.config), "label": self.config.label}
+        values["drivers"] = [{"input": name, "at_low": low, "at_high": high} for name, low, high in self.drivers]
+        return values
+
+
+def replica_rate(
+    chip: ChipSpec,
+    model: ModelSpec,
+    config: DeploymentConfig,
+    mix: TokenMix,
+    slo: Slo,
+    *,
+    efficiency: Efficiency = DEFAULT,
+) -> Rating:
+    """Return the rating of one replica in one config; ``steady`` has the formula.
+
+    Parameters
+    ----------
+    chip, model, config
+        What runs where.
+    mix : TokenMix
+        Lengths and burstiness of its requests; at least one output token on average.
+    slo : Slo
+        Limits.
+    efficiency : Efficiency
+        Share of the data sheet that is reached.
+
+    Raises
+    ------
+    ConfigError
+        If the config is impossible (PrecisionError, ModelDoesNotFitError); limits that cannot be met are a refusal.
+    """
+    reason = _mix_refusal(model, mix)
+    if reason:
+        return _refused(chip, model, config, mix, slo, efficiency, reason)
+    point, binds = steady_state(chip, model, config, mix, slo, efficiency)
+    if point is None:
+        return _refused(chip, model, config, mix, slo, efficiency, _limits_text(binds, slo))
+    drivers = drivers_list(chip, model, config, mix, slo, efficiency, point)
+    request_s = band_of(point.request_s, drivers)
+    return Rating(
+        chip=chip.slug,
+        model=model.slug,
+        config=config,
+        mix=mix.name,
+        slo=slo,
+        chips=config.chips,
+        request_s=request_s,
+        tok_s=request_s.scaled(mix.output_tok),
+        batch=point.batch,
+        ttft_s=point.ttft_s,
+        tpot_s=point.tpot_s,
+        power_w=_power_w(chip, model, config, mix, point, efficiency),
+        binds=binds,
+        drivers=drivers,
+        refusal=None,
+        basis="data-sheet",
+        digest=_digest(chip, model, config, mix, slo, efficiency),
+    )
+
+
+def rating_best(
+    chip: ChipSpec,
+    model: ModelSpec,
+    mix: TokenMix,
+    slo: Slo,
+    *,
+    host_chips: int,
+    precisions: Sequence[str] | None = None,
+) -> Rating:
+    """Return the config with the most output tokens per second and chip among those that fit a host.
+
+    A config that still fits when memory turns out at its P10 goes before one that does not.
+
+    Parameters
+    ----------
+    chip, model, mix, slo
+        See :func:`replica_rate`.
+    host_chips : int
+        Chips of the host: no replica is larger.
+    precisions : sequence of str, optional
+        Weight precisions allowed; if left out, all that the chip computes in (fp4 only for models published in it).
+
+    Returns
+    -------
+    Rating
+        If every config is refused: rates of 0, and ``refusal`` says why for each precision.
+    """
+    reason = _mix_refusal(model, mix)
+    if reason:
+        return _refused(chip, model, None, mix, slo, DEFAULT, reason)
+    usable, reasons = _precisions(chip, model, precisions)
+    best: tuple[bool, float, DeploymentConfig] | None = None
+    for precision in sorted(usable, key=lambda p: (-chip.peak_flop_s[p].value, PRECISION_BYTE[p])):
+        if best and PRECISION_BYTE[precision] >= PRECISION_BYTE[best[2].weight_precision]:
+            break  # computes no faster, weighs no less: nothing it could do better
+        why = ""
+        for config in configs_list(model, precision, host_chips):
+            try:
+                point, binds = steady_state(chip, model, config, mix, slo, DEFAULT, precision=1e-3)
+            except ConfigError as error:
+                why = str(error)
+                continue
+            if point is None:
+                why = f"{config.label}: {_limits_text(binds, slo)}"
+                continue
+            found = _fits_surely(chip, model, config), point.request_s / config.chips, config
+            if best is None or found[:2] > best[:2]:
+                best = found
+        if why:
+            reasons.append(f"{precision}: {why}")
+    if best is None:
+        text = "; ".join(reasons) or f"no config of {model.slug} divides over {host_chips} chips"
+        return _refused(chip, model, None, mix, slo, DEFAULT, text)
+    return replica_rate(chip, model, best[2], mix, slo)
+
+
+def _fits_surely(chip: ChipSpec, model: ModelSpec, config: DeploymentConfig) -> bool:
+    """Return whether the model fits with memory, engine share and scales all at their unfavourable ends."""
+    tight = replace(
+        DEFAULT, memory_use_ratio=RANGES["memory_use_ratio"][0], weight_scale_ratio=RANGES["weight_scale_ratio"][2]
+    )
+    small = replace(chip, memory_byte=replace(chip.memory_byte, value=chip.memory_byte.low))
+    try:
+        memory_fit(small, model, config, efficiency=tight)
+    except ConfigError:
+        return False
+    return True
+
+
+def configs_list(model: ModelSpec, precision: str, host_chips: int) -> Iterator[DeploymentConfig]:
+    """Yield the configs that are tried: tensor parallel; for MLA also data-parallel attention with whole experts."""
+    for size in TP_SIZES:
+        if size > host_chips:
+            return
+        heads_divide = model.heads % size == 0 and (
+            model.attention == "mla" or model.kv_heads % size == 0 or size % model.kv_heads == 0
+        )
+        if heads_divide:
+            yield DeploymentConfig(precision, tp=size)
+        if size > 1 and model.attention == "mla" and model.experts and model.experts % size == 0:
+            yield DeploymentConfig(precision, dp=size, ep=size, max_seqs=256 * size, max_batched_tok=8192)
+
+
+def _power_w(
+    chip: ChipSpec, model: ModelSpec, config: DeploymentConfig, mix: TokenMix, point: OperatingPoint, eff: Efficiency
+) -> float:
+    return replica_w(
+        chip,
+        operators_list(model, config),
+        attention_of(model, config),
+        config,
+        eff,
+        step_s=point.tpot_s,
+        step_tok=point.step_tok,
+        context_tok=point.batch * mix.context_tok,
+        work_tok2=point.batch * mix.prefill_work_tok2 / mix.output_tok,
+    )
+
+
+def _precisions(
+    chip: ChipSpec, model: ModelSpec, precisions: Sequence[str] | None
+) -> tuple[tuple[str, ...], list[str]]:
+    """Return the weight precisions to try, and why the others of the list are not."""
+    if precisions is None:
+        return tuple(p for p in chip.peak_flop_s if p != "fp4" or model.native_precision == "fp4"), []
+    usable = tuple(p for p in precisions if p in chip.peak_flop_s)
+    missing = [p for p in precisions if p not in usable]
+    reason = f"{chip.slug} does not compute in {', '.join(missing)}; it has {', '.join(chip.peak_flop_s)}"
+    return usable, [reason] if missing else []
+
+
+def _limits_text(binds: str, slo: Slo) -> str:
+    return {
+        "tpot": f"TPOT cannot be kept under {slo.tpot_s * 1e3:g} ms even with one sequence",
+        "ttft": f"TTFT cannot be kept under {slo.ttft_s:g} s even with one sequence",
+        "memory": "the KV cache has no room for one sequence",
+        "max_batched_tok": "one sequence brings more prompt tokens than a step may hold",
+    }[binds]
+
+
+def _mix_refusal(model: ModelSpec, mix: TokenMix) -> str:
+    """Return why the model cannot serve the mix on any chip, or nothing."""
+    if not mix.output_tok > 0:
+        raise AcceleratorError(f"mix {mix.name} has no output tokens: a decode rating needs some")
+    if mix.input_p95_tok > model.max_context_tok:
+        return (
+            f"prompts of {mix.name} reach {mix.input_p95_tok:.0f} tokens (P95), "
+            f"{model.slug} reads {model.max_context_tok}"
+        )
+    return ""
+
+
+def _refused(
+    chip: ChipSpec,
+    model: ModelSpec,
+    config: DeploymentConfig | None,
+    mix: TokenMix,
+    slo: Slo,
+    efficiency: Efficiency,
+    refusal: str,
+) -> Rating:
+    nothing = Band.exact(0.0)
+    return Rating(
+        chip=chip.slug, model=model.slug, config=config, mix=mix.name, slo=slo, chips=config.chips if config else 0,
+        request_s=nothing, tok_s=nothing, batch=0.0, ttft_s=0.0, tpot_s=0.0, power_w=0.0, binds="", drivers=(),
+        refusal=refusal, basis="data-sheet", digest=_digest(chip, model, config, mix, slo, efficiency),
+    )  # fmt: skip
+
+
+def _digest(
+    chip: ChipSpec,
+    model: ModelSpec,
+    config: DeploymentConfig | None,
+    mix: TokenMix,
+    slo: Slo,
+    efficiency: Efficiency,
+) -> str:
+    """Return the SHA-256 of everything a rating follows from."""
+    figures: Mapping[str, tuple[float, float, float]] = {
+        name: (figure.low, figure.value, figure.high) for name, figure in chip.figures().items()
+    }
+    inputs = {
+        "version": RATING_VERSION,
+        "chip": [chip.slug, chip.scale_up_chips, figures],
+        "model": asdict(model),
+        "config": None if config is None else asdict(config),
+        "mix": mix.as_dict(),
+        "slo": asdict(slo),
+        "efficiency": asdict(efficiency),
+        "ranges": dict(RANGES),
+    }
+    return hashlib.sha256(json.dumps(inputs, sort_keys=True).encode()).hexdigest()
