@@ -1,0 +1,94 @@
+"""Region, site, hall, row, rack: where a host can stand, and how much power it finds there."""
+
+from django.db import models
+from django.db.models import Q
+
+from fleet.models.versioned import Dated, Versioned, dates_in_order
+
+
+class Region(Versioned):
+    """An area with one latency to its users and one policy; services are served inside one region."""
+
+    slug = models.SlugField(unique=True)
+    name = models.CharField(max_length=80)
+
+    class Meta:
+        ordering = ["slug"]
+
+    def __str__(self) -> str:
+        return self.name
+
+
+class Site(Versioned, Dated):
+    """A campus on one utility feed. Hosts of a region's sites share its load."""
+
+    region = models.ForeignKey(Region, models.PROTECT, related_name="sites")
+    slug = models.SlugField(unique=True)
+    name = models.CharField(max_length=80)
+    pue_ratio = models.FloatField(default=1.3, help_text="Facility power per IT power, yearly mean. [-]")
+
+    class Meta:
+        ordering = ["slug"]
+        constraints = [
+            dates_in_order("site_dates"),
+            models.CheckConstraint(condition=Q(pue_ratio__gte=1), name="site_pue_at_least_one"),
+        ]
+
+    def __str__(self) -> str:
+        return self.name
+
+
+class Hall(Versioned):
+    """A room with one cooling kind."""
+
+    class Cooling(models.TextChoices):
+        AIR = "air", "air"
+        LIQUID = "liquid", "direct liquid"
+
+    site = models.ForeignKey(Site, models.PROTECT, related_name="halls")
+    slug = models.SlugField(help_text="Unique within the site.")
+    name = models.CharField(max_length=80)
+    cooling = models.CharField(max_length=8, choices=Cooling.choices, default=Cooling.AIR)
+
+    class Meta:
+        ordering = ["site__slug", "slug"]
+        constraints = [models.UniqueConstraint(fields=["site", "slug"], name="hall_slug_in_site")]
+
+    def __str__(self) -> str:
+        return f"{self.site.name}, {self.name}"
+
+
+class Row(Versioned):
+    """A line of racks, in floor order."""
+
+    hall = models.ForeignKey(Hall, models.PROTECT, related_name="rows")
+    slug = models.SlugField(help_text="Unique within the hall.")
+    position = models.PositiveIntegerField(default=0, help_text="Order on the floor. [-]")
+
+    class Meta:
+        ordering = ["hall__site__slug", "hall__slug", "position", "slug"]
+        constraints = [models.UniqueConstraint(fields=["hall", "slug"], name="row_slug_in_hall")]
+
+    def __str__(self) -> str:
+        return f"{self.hall}, row {self.slug}"
+
+
+class Rack(Versioned, Dated):
+    """A cabinet: so many rack units, and the power that may be drawn for hours with one feed lost."""
+
+    row = models.ForeignKey(Row, models.PROTECT, related_name="racks")
+    slug = models.SlugField(unique=True)
+    position = models.PositiveIntegerField(default=0, help_text="Order in the row. [-]")
+    height_u = models.PositiveIntegerField(default=48, help_text="Usable height. [U]")
+    power_limit_w = models.FloatField(help_text="Continuous limit with one feed lost, after derating. [W]")
+
+    class Meta:
+        ordering = ["row_id", "position", "slug"]
+        constraints = [
+            dates_in_order("rack_dates"),
+            models.CheckConstraint(condition=Q(power_limit_w__gt=0), name="rack_power_positive"),
+            models.CheckConstraint(condition=Q(height_u__gt=0), name="rack_height_positive"),
+        ]
+
+    def __str__(self) -> str:
+        return self.slug

@@ -1,0 +1,84 @@
+"""Services that the fleet serves, and on which chips their software is ready."""
+
+from django.core.exceptions import ValidationError
+from django.db import models
+from django.db.models import Q
+
+from accelerator import PROFILES, UnknownModelError, model_get
+from fleet.models.hosts import check_chip
+from fleet.models.places import Region
+from fleet.models.versioned import Versioned
+
+
+def check_model(name: str) -> None:
+    """Refuse a model that the catalog does not know, with the closest names."""
+    try:
+        model_get(name)
+    except UnknownModelError as error:
+        raise ValidationError(str(error)) from error
+
+
+def check_profile(name: str) -> None:
+    """Refuse a workload profile that is not built in."""
+    if name not in PROFILES:
+        raise ValidationError(f"unknown workload profile {name!r}; there are: {', '.join(sorted(PROFILES))}")
+
+
+class Service(Versioned):
+    """One model offered under one latency promise, with the demand of its busiest hour and its growth."""
+
+    class Tier(models.TextChoices):
+        GOLD = "gold", "gold"
+        STANDARD = "standard", "standard"
+        BATCH = "batch", "batch"
+
+    slug = models.SlugField(unique=True)
+    name = models.CharField(max_length=80)
+    region = models.ForeignKey(Region, models.PROTECT, related_name="services")
+    model = models.CharField(max_length=64, validators=[check_model], help_text="Slug of the model in the catalog.")
+    profile = models.CharField(max_length=32, validators=[check_profile], help_text="Built-in mix of lengths.")
+    tier = models.CharField(max_length=12, choices=Tier.choices, default=Tier.STANDARD)
+    ttft_s = models.FloatField(help_text="Time to first token, limit at the percentile. [s]")
+    tpot_s = models.FloatField(help_text="Time per output token, limit at the percentile. [s]")
+    percentile = models.FloatField(default=0.95, help_text="Share of requests that must keep both limits. [-]")
+    demand_on = models.DateField(help_text="Month in which the demand was measured. [date]")
+    demand_request_s = models.FloatField(help_text="Requests in the busiest hour of that month. [1/s]")
+    growth_ratio = models.FloatField(help_text="Growth of the busiest hour per month, middle of the band. [1/month]")
+    growth_low_ratio = models.FloatField(help_text="P10 of the growth per month. [1/month]")
+    growth_high_ratio = models.FloatField(help_text="P90 of the growth per month. [1/month]")
+    movable = models.BooleanField(default=True, help_text="False: it may never leave its GPUs.")
+    note = models.CharField(max_length=200, blank=True, help_text="Why it may not move, or who owns it.")
+
+    class Meta:
+        ordering = ["slug"]
+        constraints = [
+            models.CheckConstraint(condition=Q(ttft_s__gt=0, tpot_s__gt=0), name="service_limits_positive"),
+            models.CheckConstraint(condition=Q(percentile__gt=0, percentile__lt=1), name="service_percentile"),
+            models.CheckConstraint(condition=Q(demand_request_s__gte=0), name="service_demand_not_negative"),
+            models.CheckConstraint(
+                condition=Q(growth_low_ratio__gt=-1)
+                & Q(growth_low_ratio__lte=models.F("growth_ratio"))
+                & Q(growth_ratio__lte=models.F("growth_high_ratio")),
+                name="service_growth_band_in_order",
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return self.name
+
+
+class Readiness(Versioned):
+    """The day on which a service's software is signed off on a homegrown chip; without a row it is not ready."""
+
+    service = models.ForeignKey(Service, models.CASCADE, related_name="readiness")
+    chip = models.CharField(max_length=64, validators=[check_chip], help_text="Slug of the chip in the catalog.")
+    ready_on = models.DateField(help_text="First day it may serve there. [date]")
+    note = models.CharField(max_length=200, blank=True)
+
+    class Meta:
+        ordering = ["service_id", "chip"]
+        verbose_name_plural = "readiness"
+        constraints = [models.UniqueConstraint(fields=["service", "chip"], name="readiness_once_per_chip")]
+
+    def __str__(self) -> str:
+        return f"{self.service_id} on {self.chip} from {self.ready_on}"

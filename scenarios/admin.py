@@ -1,0 +1,59 @@
+"""Administration of questions and answers; runs are read only: they are made by submitting, not by typing."""
+
+from typing import Any
+
+from django.contrib import admin
+from django.http import HttpRequest
+
+from scenarios.models import Report, Run, Scenario, Schedule, Trace
+
+
+class ReadOnlyAdmin(admin.ModelAdmin):
+    """Rows that the product writes itself."""
+
+    def has_add_permission(self, request: HttpRequest) -> bool:
+        """Nobody types such a row."""
+        return False
+
+    def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        """Nobody edits such a row."""
+        return False
+
+
+@admin.register(Scenario)
+class ScenarioAdmin(ReadOnlyAdmin):
+    """Scenarios: edited on their page, where the rules are."""
+
+    list_display = ["id", "name", "kind", "starts_on", "ends_on", "version"]
+
+
+@admin.register(Schedule)
+class ScheduleAdmin(ReadOnlyAdmin):
+    """Schedules: edited on their page, where the next fire time is set."""
+
+    list_display = ["name", "scenario", "cron", "zone", "enabled", "next_fire_at"]
+
+
+@admin.register(Run)
+class RunAdmin(ReadOnlyAdmin):
+    """Runs."""
+
+    list_display = ["id", "scenario", "status", "attempt", "created_at", "finished_at"]
+    list_filter = ["status"]
+    list_select_related = ["scenario"]
+
+
+@admin.register(Trace)
+class TraceAdmin(ReadOnlyAdmin):
+    """Traces."""
+
+    list_display = ["id", "name", "requests", "created_at"]
+    exclude = ["arrays"]
+
+
+@admin.register(Report)
+class ReportAdmin(ReadOnlyAdmin):
+    """Reports."""
+
+    list_display = ["id", "title", "created_at"]
+    exclude = ["html", "csv"]

@@ -1,0 +1,223 @@
+"""How long the fleet lasts: supply against demand, month by month, with what binds. Values in, values out."""
+
+from collections.abc import Callable
+
+import numpy as np
+
+from accelerator import Band
+from fleet.snapshot import FloatArray, IntArray
+from scenarios.demand import month_label
+from scenarios.futures import Future, future_draw, future_expected
+from scenarios.placement import ServedShare
+from scenarios.plans import (
+    CapacityPeriod,
+    CapacityPlan,
+    FleetCapacity,
+    MonthBand,
+    Problem,
+    RegionCapacity,
+    SiteCapacity,
+    SitePeriod,
+)
+from scenarios.scopes import RegionScope, check_problem, scopes_of
+from scenarios.supply import Floor, Ground
+
+Progress = Callable[[float, str], None]
+
+
+def plan_capacity(problem: Problem, *, on_progress: Progress | None = None) -> CapacityPlan:
+    """Return how much each region can serve in each month, when it runs out, and what binds at each site.
+
+    The tables are the expected future; the bands are the P10, P50 and P90 over `problem.draws` futures, each judged
+    by itself. Within a region any host may serve any service that it is allowed to serve; the headroom is the factor
+    by which the whole mix could grow before the first service goes short (see `ServedShare`).
+
+    Parameters
+    ----------
+    problem : Problem
+        The question. At least one month, one site and one service in scope.
+    on_progress : callable, optional
+        Called with the share done [0, 1] and the stage; what it raises ends the plan.
+
+    Returns
+    -------
+    CapacityPlan
+
+    Raises
+    ------
+    ValueError
+        If there is nothing to plan for.
+    """
+    check_problem(problem)
+    report = on_progress or (lambda _ratio, _stage: None)
+    ground = Ground(problem.snapshot, problem.months)
+    scopes = [_Scope(problem, scope) for scope in scopes_of(problem)]
+    report(0.0, "expected future")
+    expected = future_expected(problem)
+    floor = Floor(ground, expected)
+    hosts, sites = _walk(problem, floor)
+    middle = [scope.thetas(expected, hosts) for scope in scopes]
+    drawn = np.empty((problem.draws, len(scopes), len(problem.months)))
+    demands = np.empty_like(drawn)
+    for index in range(problem.draws):
+        report(index / problem.draws, f"draw {index + 1} of {problem.draws}")
+        future = future_draw(problem, index)
+        hosts_drawn, _ = _walk(problem, Floor(ground, future), with_sites=False)
+        for at, scope in enumerate(scopes):
+            drawn[index, at] = scope.thetas(future, hosts_drawn)
+            demands[index, at] = future.demand_tok_s[scope.services].sum(axis=0)
+    report(1.0, "bands")
+    regions = tuple(
+        scope.answer(expected, hosts, sites, middle[at], drawn[:, at], demands[:, at])
+        for at, scope in enumerate(scopes)
+    )
+    return CapacityPlan(fleet=_fleet(problem, regions, drawn), regions=regions, sites=sites)
+
+
+def _walk(
+    problem: Problem, floor: Floor, *, with_sites: bool = True
+) -> tuple[list[IntArray], tuple[SiteCapacity, ...]]:
+    """Walk the months; return the hosts by site and kind of each, and the account of each site."""
+    snapshot = problem.snapshot
+    hosts: list[IntArray] = []
+    accounts: list[list[SitePeriod]] = [[] for _ in snapshot.sites]
+    limits = [np.zeros(len(snapshot.sites)) for _ in problem.months]
+    for month, day in enumerate(problem.months):
+        floor.arrive(month)
+        hosts.append(floor.hosts(month))
+        if not with_sites:
+            continue
+        np.add.at(limits[month], snapshot.rack_site, snapshot.rack_power_limit_w * snapshot.rack_open(day))
+        power_w = floor.power_w(month)
+        for at in range(len(snapshot.sites)):
+            bind = floor.binding(month, at)
+            accounts[at].append(
+                SitePeriod(
+                    month=month_label(day),
+                    hosts=_by_kind(problem, hosts[month][at]),
+                    waiting=_by_kind(problem, floor.waiting[at]),
+                    power_w=float(power_w[at]),
+                    power_limit_w=float(limits[month][at]),
+                    binding=bind.constraint,
+                    binding_object=bind.rack,
+                    sentence=bind.sentence,
+                )
+            )
+    sites = tuple(
+        SiteCapacity(slug=site.slug, name=site.name, region=site.region, periods=tuple(accounts[at]))
+        for at, site in enumerate(snapshot.sites)
+    )
+    return hosts, sites
+
+
+def _by_kind(problem: Problem, counts: IntArray) -> dict[str, int]:
+    return {kind.slug: int(counts[at]) for at, kind in enumerate(problem.snapshot.kinds) if counts[at]}
+
+
+class _Scope:
+    """One region with its solver."""
+
+    def __init__(self, problem: Problem, scope: RegionScope) -> None:
+        self.problem, self.region = problem, problem.snapshot.regions[scope.region]
+        self.sites, self.services = scope.sites, scope.services
+        self._served = ServedShare(len(self.services), len(problem.snapshot.kinds))
+
+    def thetas(self, future: Future, hosts: list[IntArray]) -> FloatArray:
+        """Return the share of demand that can be served in each month, float64[T]. [-]"""
+        problem = self.problem
+        theta = np.empty(len(problem.months))
+        self._served.restart()
+        for month in range(len(problem.months)):
+            rate = future.rate_tok_s[self.services] * problem.allowed[self.services, :, month]
+            usable = hosts[month][self.sites].sum(axis=0) * (1 - problem.reserve_ratio)
+            theta[month] = self._served.theta(
+                rate_tok_s=rate, demand_tok_s=future.demand_tok_s[self.services, month], hosts=usable
+            )
+        return theta
+
+    def answer(
+        self,
+        expected: Future,
+        hosts: list[IntArray],
+        sites: tuple[SiteCapacity, ...],
+        middle: FloatArray,
+        drawn: FloatArray,
+        demands: FloatArray,
+    ) -> RegionCapacity:
+        problem = self.problem
+        demanded = expected.demand_tok_s[self.services].sum(axis=0)
+        periods = []
+        for month, day in enumerate(problem.months):
+            theta = np.append(drawn[:, month], middle[month])
+            available = np.append(demands[:, month], demanded[month]) * theta
+            periods.append(
+                CapacityPeriod(
+                    month=month_label(day),
+                    hosts=_by_kind(problem, hosts[month][self.sites].sum(axis=0)),
+                    available_tok_s=band_of(available, middle=available[-1]),
+                    demanded_tok_s=band_of(demands[:, month], middle=demanded[month]),
+                    headroom_ratio=band_of(theta - 1, middle=theta[-1] - 1),
+                    unserved_tok_s=float(demanded[month] * max(0.0, 1 - middle[month])),
+                    binding=self._binding(sites, month),
+                )
+            )
+        run_out = months_band(problem, _first_short(drawn), _first_short(middle[None, :]))
+        return RegionCapacity(
+            slug=self.region.slug,
+            name=self.region.name,
+            run_out=run_out,
+            sentence=_sentence(self.region.name, run_out, problem),
+            periods=tuple(periods),
+        )
+
+    def _binding(self, sites: tuple[SiteCapacity, ...], month: int) -> str:
+        found = [sites[at].periods[month].binding for at in self.sites]
+        return max(sorted(set(found)), key=found.count)
+
+
+def band_of(samples: FloatArray, *, middle: float) -> Band:
+    """Return P10 and P90 over the futures about the expected one. The middle is the expected future's own figure."""
+    if not len(samples):
+        return Band(middle, middle, middle)
+    low, high = np.quantile(samples, (0.1, 0.9))
+    return Band(min(float(low), float(middle)), float(middle), max(float(high), float(middle)))
+
+
+def _first_short(theta: FloatArray) -> IntArray:
+    """Return for each future the first month that falls short, or the number of months, int64[N]."""
+    short = theta < 1 - 1e-9
+    return np.where(short.any(axis=1), short.argmax(axis=1), theta.shape[1])
+
+
+def months_band(problem: Problem, first: IntArray, middle: IntArray) -> MonthBand:
+    """Return the band of a month over the futures; `len(problem.months)` stands for: not within the horizon."""
+    sample = np.sort(np.concatenate((first, middle)))
+    ends = [sample[max(0, int(np.ceil(q * len(sample))) - 1)] for q in (0.1, 0.9)]
+    labels = [*(month_label(day) for day in problem.months), None]
+    return MonthBand(
+        p10=labels[min(int(ends[0]), int(middle[0]))],
+        p50=labels[int(middle[0])],
+        p90=labels[max(int(ends[1]), int(middle[0]))],
+    )
+
+
+def _sentence(name: str, run_out: MonthBand, problem: Problem) -> str:
+    last = month_label(problem.months[-1])
+    if run_out.p10 is None:
+        return f"{name} does not run out by {last}, not even in one future in ten."
+    early = f"one future in ten runs out by {run_out.p10}"
+    if run_out.p50 is None:
+        return f"{name} is expected to last beyond {last}; {early}."
+    late = f"one in ten lasts beyond {run_out.p90}" if run_out.p90 else f"one in ten lasts beyond {last}"
+    return f"{name} is expected to run out in {run_out.p50}; {early}, {late}."
+
+
+def _fleet(problem: Problem, regions: tuple[RegionCapacity, ...], drawn: FloatArray) -> FleetCapacity:
+    """The fleet runs out when its first region does."""
+    labels = [month_label(day) for day in problem.months]
+    own = [labels.index(r.run_out.p50) if r.run_out.p50 else len(labels) for r in regions]
+    middle = min(own, default=len(labels))
+    run_out = months_band(problem, _first_short(drawn.min(axis=1)), np.array([middle]))
+    first = [region.name for region, month in zip(regions, own, strict=True) if month == middle]
+    where = f" The first is {first[0]}." if run_out.p50 and len(regions) > 1 else ""
+    return FleetCapacity(run_out=run_out, sentence=_sentence("The fleet", run_out, problem) + where)

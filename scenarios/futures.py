@@ -1,0 +1,125 @@
+"""One possible future: how demand grows, how fast hosts turn out to be, when deliveries come. Values in, values out."""
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+
+from fleet.snapshot import DeliveryFact, FloatArray, IntArray
+from scenarios.demand import demand_request_s, growth_at
+from scenarios.plans import Problem
+
+Z90 = 1.2815515655446004  # standard normal deviate of P90
+GROWTH_SHARED_RATIO = 0.5  # share of the variance of growth that all services have in common: one market
+FILL_CONCENTRATION = 20.0  # how tightly the arriving share clusters about its expectation (Beta a + b)
+
+
+@dataclass(frozen=True, eq=False)
+class Future:
+    """What one draw says.
+
+    Attributes
+    ----------
+    rate_tok_s : float64[S, K]
+        Output tokens per second of one host. [tok/s]
+    demand_tok_s : float64[S, T]
+        Output tokens per second demanded in the busiest hour. [tok/s]
+    arrival_day : int64[D]
+        Ordinal day on which each delivery can be racked. [d]
+    arrival_hosts : int64[D]
+        Usable hosts that arrive. [-]
+    """
+
+    rate_tok_s: FloatArray
+    demand_tok_s: FloatArray
+    arrival_day: IntArray
+    arrival_hosts: IntArray
+
+
+def future_expected(problem: Problem) -> Future:
+    """Return the middle of every band: median rates, growth and slip, expected fill."""
+    services, deliveries = len(problem.snapshot.services), len(problem.snapshot.deliveries)
+    return _future(
+        problem,
+        growth_z=np.zeros(services),
+        rate_z=np.zeros(len(problem.snapshot.kinds)),
+        slip_z=np.zeros(deliveries),
+        fills=np.array([delivery.fill_ratio for delivery in problem.snapshot.deliveries]),
+    )
+
+
+def future_draw(problem: Problem, index: int) -> Future:
+    """Return draw number `index`. It depends on the seed and the index alone, so draws may be made in any order.
+
+    Kinds with the same chip share one deviate: a chip that disappoints does so in every host. Services share half of
+    the variance of their growth.
+    """
+    rng = np.random.default_rng([problem.seed, index])
+    snapshot = problem.snapshot
+    market = rng.standard_normal()
+    own = rng.standard_normal(len(snapshot.services))
+    chips = sorted({kind.chip for kind in snapshot.kinds})
+    chip_z = dict(zip(chips, rng.standard_normal(len(chips)), strict=True))
+    slip_z = rng.standard_normal(len(snapshot.deliveries))
+    fills = [_fill_draw(delivery, rng) for delivery in snapshot.deliveries]
+    return _future(
+        problem,
+        growth_z=math.sqrt(GROWTH_SHARED_RATIO) * market + math.sqrt(1 - GROWTH_SHARED_RATIO) * own,
+        rate_z=np.array([chip_z[kind.chip] for kind in snapshot.kinds]),
+        slip_z=slip_z,
+        fills=np.array(fills),
+    )
+
+
+def _fill_draw(delivery: DeliveryFact, rng: np.random.Generator) -> float:
+    share = min(max(delivery.fill_ratio, 1e-6), 1 - 1e-6)
+    drawn = float(rng.beta(share * FILL_CONCENTRATION, (1 - share) * FILL_CONCENTRATION))
+    return delivery.fill_ratio if delivery.fill_ratio in {0.0, 1.0} else drawn
+
+
+def slip_days(delivery: DeliveryFact, z: float) -> float:
+    """Return how late a delivery comes at a standard normal deviate. [d]
+
+    Lognormal through P50 and P90 where half of the deliveries are late at all; else the late half of a normal.
+    """
+    if delivery.slip_p50_days > 0:
+        return delivery.slip_p50_days * math.exp(z / Z90 * math.log(delivery.slip_p90_days / delivery.slip_p50_days))
+    return max(0.0, z) / Z90 * delivery.slip_p90_days
+
+
+def _future(
+    problem: Problem, *, growth_z: FloatArray, rate_z: FloatArray, slip_z: FloatArray, fills: FloatArray
+) -> Future:
+    snapshot = problem.snapshot
+    demand = np.zeros((len(snapshot.services), len(problem.months)))
+    for at, service in enumerate(snapshot.services):
+        growth = problem.growth_override_ratio
+        if growth is None:
+            growth = growth_at(
+                mid=service.growth_ratio,
+                low=service.growth_low_ratio,
+                high=service.growth_high_ratio,
+                z=float(growth_z[at]),
+            )
+        if problem.in_scope[at]:
+            demand[at] = demand_request_s(service, problem.months, growth_ratio=growth) * problem.output_tok[at]
+    slips = [slip_days(delivery, float(z)) for delivery, z in zip(snapshot.deliveries, slip_z, strict=True)]
+    return Future(
+        rate_tok_s=_rates(problem, rate_z),
+        demand_tok_s=demand,
+        arrival_day=np.array(
+            [d.expected_on.toordinal() + math.ceil(s) for d, s in zip(snapshot.deliveries, slips, strict=True)],
+            dtype=np.int64,
+        ),
+        arrival_hosts=np.array(
+            [round(d.quantity * fill) for d, fill in zip(snapshot.deliveries, fills, strict=True)], dtype=np.int64
+        ),
+    )
+
+
+def _rates(problem: Problem, z: FloatArray) -> FloatArray:
+    """Return the rates at standard normal deviates of the kinds: a lognormal each side of P50, through P10 and P90."""
+    middle = problem.rate_tok_s
+    end = np.where(z[None, :] > 0, problem.rate_high_tok_s, problem.rate_low_tok_s)
+    spread = np.divide(end, middle, out=np.ones_like(middle), where=(middle > 0) & (end > 0))
+    return middle * spread ** (np.abs(z)[None, :] / Z90)

@@ -1,0 +1,118 @@
+"""`manage.py run_scenario capacity --trace FILE --wait --json`: a scenario without the dashboard, through a worker."""
+
+import json
+import sys
+import time
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+from django.core.exceptions import ValidationError
+from django.core.management.base import BaseCommand, CommandError, CommandParser
+from django.utils import timezone
+
+from accelerator import AcceleratorError, workload_read
+from scenarios.demand import month_add, month_first
+from scenarios.models import Run, Scenario
+from scenarios.services import run_submit, scenario_check, scenario_save, worker_is_reachable, workload_store
+from scenarios.tables import tables_of
+
+BAD_INPUT, NO_WORKER, RUN_FAILED = 2, 3, 4
+POLL_S = 0.2
+
+
+class Command(BaseCommand):
+    """Ask a question about the fleet. Exit codes: 0 answered, 2 bad input, 3 no broker or worker, 4 the run failed."""
+
+    help = "Run a capacity or migration scenario through a worker and print the answer."
+
+    def add_arguments(self, parser: CommandParser) -> None:
+        """The scenario's fields, each with its default."""
+        parser.add_argument("kind", choices=Scenario.Kind.values)
+        parser.add_argument(
+            "--trace",
+            type=Path,
+            help="csv or csv.gz whose token mix replaces the services' own; the output tokens per second demanded stay",
+        )
+        parser.add_argument("--name", default="", help="name of the scenario")
+        parser.add_argument("--starts-on", type=_day, help="first month, YYYY-MM-DD (default: this month)")
+        parser.add_argument("--ends-on", type=_day, help="last month, YYYY-MM-DD (default: 24 months in all)")
+        parser.add_argument("--service", action="append", default=[], help="only this service; may be repeated")
+        parser.add_argument("--reserve-ratio", type=float, default=0.1, help="share of every host kept free [-]")
+        parser.add_argument("--growth-ratio", type=float, help="one growth for all services [1/month]")
+        parser.add_argument("--dual-run-months", type=int, default=1, help="months GPUs stay warm [month]")
+        parser.add_argument("--draws", type=int, default=32, help="futures drawn for the bands [-]")
+        parser.add_argument("--seed", type=int, default=1, help="seed of the draws")
+        parser.add_argument("--wait", action="store_true", help="wait for the answer and print it")
+        parser.add_argument("--json", action="store_true", help="print JSON")
+
+    def handle(self, *args: Any, **options: Any) -> None:
+        """Check everything first; store nothing that cannot be run."""
+        starts_on = month_first(options["starts_on"] or timezone.localdate())
+        scenario = Scenario(
+            name=options["name"] or f"Command line: {options['kind']}",
+            kind=options["kind"],
+            starts_on=starts_on,
+            ends_on=options["ends_on"] or month_add(starts_on, 23),
+            services=options["service"],
+            reserve_ratio=options["reserve_ratio"],
+            growth_override_ratio=options["growth_ratio"],
+            dual_run_months=options["dual_run_months"],
+            draws=options["draws"],
+            seed=options["seed"],
+        )
+        run = self._submit(scenario, options["trace"])
+        if options["wait"]:
+            self._wait(run)
+            self._print_answer(run, as_json=options["json"])
+        elif options["json"]:
+            self.stdout.write(json.dumps({"run": run.pk, "status": run.status}))
+        else:
+            self.stdout.write(f"run {run.pk} is queued")
+
+    def _submit(self, scenario: Scenario, path: Path | None) -> Run:
+        try:
+            scenario_check(scenario)
+            workload = workload_read(path) if path else None
+            missing = worker_is_reachable()
+            if missing:
+                raise CommandError(missing, returncode=NO_WORKER)
+            if workload:
+                scenario.trace = workload_store(workload, owner=None)
+            scenario_save(scenario)
+        except ValidationError as error:
+            raise CommandError(_sentence(error), returncode=BAD_INPUT) from error
+        except AcceleratorError as error:
+            raise CommandError(str(error), returncode=BAD_INPUT) from error
+        return run_submit(scenario=scenario, owner=None)
+
+    def _wait(self, run: Run) -> None:
+        shown = ""
+        while not run.has_ended:
+            time.sleep(POLL_S)
+            run.refresh_from_db()
+            line = f"{run.status} {run.progress_ratio:4.0%} {run.stage}"
+            if sys.stderr.isatty() and line != shown:
+                self.stderr.write(f"\r\033[K{line}", ending="")
+                shown = line
+        if shown:
+            self.stderr.write("\r\033[K", ending="")
+
+    def _print_answer(self, run: Run, *, as_json: bool) -> None:
+        if run.status != Run.Status.DONE or run.result is None:
+            raise CommandError(f"run {run.pk} {run.status}: {run.error or 'no result'}", returncode=RUN_FAILED)
+        if as_json:
+            self.stdout.write(json.dumps({"run": run.pk, "status": run.status, "result": run.result}, sort_keys=True))
+            return
+        self.stdout.write(run.result["fleet"]["sentence"])
+        table = tables_of(run.result)[0]
+        self.stdout.write("\n" + table.caption)
+        self.stdout.write(table.csv().replace("\r\n", "\n"), ending="")
+
+
+def _day(text: str) -> date:
+    return date.fromisoformat(text)
+
+
+def _sentence(error: ValidationError) -> str:
+    return "; ".join(f"{field}: {' '.join(messages)}" for field, messages in error.message_dict.items())

@@ -1,0 +1,184 @@
+"""Questions about the fleet, the runs that answer them, and the schedules that ask again."""
+
+import uuid
+
+from django.conf import settings
+from django.core.validators import MaxValueValidator, MinValueValidator
+from django.db import models
+from django.db.models import F, Q
+
+from fleet.models.versioned import Versioned
+
+
+class Trace(models.Model):
+    """A recorded workload, kept as its arrays. Equal arrays are stored once."""
+
+    digest = models.CharField(max_length=64, unique=True, editable=False)
+    name = models.CharField(max_length=120)
+    requests = models.PositiveIntegerField(editable=False, help_text="Requests in the trace. [-]")
+    mix = models.JSONField(editable=False, help_text="Token mix: means, percentiles, burstiness.")
+    arrays = models.BinaryField(editable=False, help_text="The workload's arrays, numpy zip format.")
+    owner = models.ForeignKey(settings.AUTH_USER_MODEL, models.SET_NULL, null=True, blank=True)
+    created_at = models.DateTimeField(auto_now_add=True)
+
+    class Meta:
+        ordering = ["-id"]
+
+    def __str__(self) -> str:
+        return self.name
+
+
+class Scenario(Versioned):
+    """A question with its assumptions. Editing raises the version; a run keeps the inputs it was started with."""
+
+    class Kind(models.TextChoices):
+        CAPACITY = "capacity", "Capacity: how long does the fleet last?"
+        MIGRATION = "migration", "Migration: when can services leave their GPUs?"
+
+    name = models.CharField(max_length=120)
+    kind = models.CharField(max_length=12, choices=Kind.choices)
+    note = models.TextField(blank=True, max_length=2000)
+    starts_on = models.DateField(help_text="First month of the question. [date]")
+    ends_on = models.DateField(help_text="Last month of the question. [date]")
+    trace = models.ForeignKey(
+        Trace,
+        models.PROTECT,
+        null=True,
+        blank=True,
+        help_text="Recorded workload whose token mix replaces the services' own; the output tokens demanded stay.",
+    )
+    services = models.JSONField(
+        default=list, blank=True, help_text="Slugs of the services asked about; empty: all of them."
+    )
+    reserve_ratio = models.FloatField(
+        default=0.1,
+        validators=[MinValueValidator(0), MaxValueValidator(0.9)],
+        help_text="Share of every host kept free for failures and bursts. [-]",
+    )
+    growth_override_ratio = models.FloatField(
+        null=True,
+        blank=True,
+        validators=[MinValueValidator(-0.5), MaxValueValidator(1)],
+        help_text="One growth per month for every service instead of its own. [1/month]",
+    )
+    dual_run_months = models.PositiveSmallIntegerField(
+        default=1,
+        validators=[MaxValueValidator(12)],
+        help_text="Months for which GPU hosts stay warm behind traffic that has moved. [month]",
+    )
+    draws = models.PositiveIntegerField(
+        default=32,
+        validators=[MinValueValidator(1), MaxValueValidator(10_000)],
+        help_text="Futures drawn for the bands. [-]",
+    )
+    seed = models.PositiveIntegerField(
+        default=1, validators=[MaxValueValidator(2**31 - 1)], help_text="Seed of the draws."
+    )
+    owner = models.ForeignKey(settings.AUTH_USER_MODEL, models.SET_NULL, null=True, blank=True)
+    is_demo = models.BooleanField(default=False, editable=False)
+
+    class Meta:
+        ordering = ["-id"]
+        constraints = [
+            models.CheckConstraint(
+                condition=Q(ends_on__gte=F("starts_on")),
+                name="scenario_ends_after_it_begins",
+                violation_error_message="the scenario ends before it begins",
+            ),
+            models.CheckConstraint(condition=Q(reserve_ratio__gte=0, reserve_ratio__lt=1), name="scenario_reserve"),
+            models.CheckConstraint(condition=Q(draws__gte=1), name="scenario_draws"),
+        ]
+
+    def __str__(self) -> str:
+        return self.name
+
+
+class Schedule(Versioned):
+    """Runs a scenario and stores a report at the times of a cron expression in a named time zone."""
+
+    name = models.CharField(max_length=120)
+    scenario = models.ForeignKey(Scenario, models.PROTECT, related_name="schedules")
+    cron = models.CharField(max_length=100, help_text="Minute, hour, day, month, weekday, such as 0 7 * * 1.")
+    zone = models.CharField(max_length=64, default="UTC", help_text="IANA time zone, such as Asia/Shanghai.")
+    enabled = models.BooleanField(default=True)
+    next_fire_at = models.DateTimeField(null=True, blank=True, editable=False)
+    owner = models.ForeignKey(settings.AUTH_USER_MODEL, models.SET_NULL, null=True, blank=True)
+    is_demo = models.BooleanField(default=False, editable=False)
+
+    class Meta:
+        ordering = ["name", "id"]
+        indexes = [models.Index(fields=["enabled", "next_fire_at"])]
+
+    def __str__(self) -> str:
+        return self.name
+
+
+class Run(models.Model):
+    """One answer in the making. The database is the queue of record: a worker owns a run by its claim."""
+
+    class Status(models.TextChoices):
+        QUEUED = "queued", "queued"
+        RUNNING = "running", "running"
+        DONE = "done", "done"
+        FAILED = "failed", "failed"
+        CANCELLED = "cancelled", "cancelled"
+
+    ENDED = (Status.DONE, Status.FAILED, Status.CANCELLED)
+
+    scenario = models.ForeignKey(Scenario, models.PROTECT, related_name="runs")
+    inputs = models.JSONField(editable=False, help_text="The scenario as it was when the run was started.")
+    inputs_digest = models.CharField(max_length=64, editable=False, db_index=True)
+    seed = models.PositiveIntegerField(editable=False)
+    status = models.CharField(max_length=10, choices=Status.choices, default=Status.QUEUED, editable=False)
+    claim = models.UUIDField(null=True, editable=False, help_text="Fencing token of the attempt that owns the run.")
+    attempt = models.PositiveIntegerField(default=0, editable=False)
+    worker = models.CharField(max_length=120, blank=True, editable=False, help_text="host:pid of the last attempt.")
+    heartbeat_at = models.DateTimeField(null=True, editable=False)
+    sent_at = models.DateTimeField(null=True, editable=False, help_text="When its id last went to the broker.")
+    send_count = models.PositiveIntegerField(default=0, editable=False, help_text="How often it went there. [-]")
+    progress_ratio = models.FloatField(default=0, editable=False)
+    stage = models.CharField(max_length=80, blank=True, editable=False)
+    error = models.TextField(blank=True, editable=False)
+    result = models.JSONField(null=True, editable=False)
+    snapshot_digest = models.CharField(max_length=64, blank=True, editable=False)
+    engine_version = models.CharField(max_length=40, blank=True, editable=False)
+    schedule = models.ForeignKey(Schedule, models.SET_NULL, null=True, editable=False, related_name="runs")
+    fire_at = models.DateTimeField(null=True, editable=False)
+    owner = models.ForeignKey(settings.AUTH_USER_MODEL, models.SET_NULL, null=True)
+    created_at = models.DateTimeField(auto_now_add=True)
+    started_at = models.DateTimeField(null=True, editable=False)
+    finished_at = models.DateTimeField(null=True, editable=False)
+
+    class Meta:
+        ordering = ["-id"]
+        indexes = [models.Index(fields=["status", "heartbeat_at"])]
+        constraints = [
+            models.UniqueConstraint(fields=["schedule", "fire_at"], name="run_once_per_fire_time"),
+            models.CheckConstraint(condition=~Q(status="done") | Q(result__isnull=False), name="run_done_has_a_result"),
+        ]
+
+    def __str__(self) -> str:
+        return f"run {self.pk} of {self.scenario_id}"
+
+    @property
+    def has_ended(self) -> bool:
+        """Whether nothing will change any more."""
+        return self.status in self.ENDED
+
+
+class Report(models.Model):
+    """What a scheduled run leaves behind: a page and a table, as they were on that day."""
+
+    uid = models.UUIDField(default=uuid.uuid4, unique=True, editable=False)
+    run = models.OneToOneField(Run, models.CASCADE, related_name="report")
+    schedule = models.ForeignKey(Schedule, models.SET_NULL, null=True, related_name="reports")
+    title = models.CharField(max_length=200)
+    html = models.TextField()
+    csv = models.TextField()
+    created_at = models.DateTimeField(auto_now_add=True)
+
+    class Meta:
+        ordering = ["-id"]
+
+    def __str__(self) -> str:
+        return self.title

@@ -1,0 +1,249 @@
+"""The question asked most, answered at once: how many more hosts fit, what stops the next one, how long it lasts."""
+
+import hashlib
+import json
+import logging
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from datetime import date
+from statistics import NormalDist
+from typing import Any
+
+import numpy as np
+import redis
+from django.core.cache import cache
+from django.core.exceptions import ValidationError
+
+from accelerator import RATING_VERSION, Band
+from fleet.fits import stops
+from fleet.selectors import snapshot_take
+from fleet.snapshot import FleetSnapshot, SiteFact
+from scenarios.capacity import band_of, plan_capacity
+from scenarios.demand import month_add, month_label
+from scenarios.engine import ENGINE_VERSION, Inputs, problem_build
+from scenarios.futures import Z90, Future, future_draw, future_expected
+from scenarios.plans import Problem
+from scenarios.ratings import RatingTable, allowed_take, rating_rows
+from scenarios.supply import Floor, Ground
+
+logger = logging.getLogger(__name__)
+
+HORIZON_MONTHS = 24
+DRAWS = 32
+SEED = 1
+RESERVE_RATIO = 0.1
+DAY_FIRST, DAY_LAST = date(2000, 1, 1), date(2100, 1, 1)
+KEPT_S = 3600
+
+
+@dataclass(frozen=True, slots=True)
+class CapacityQuestion:
+    """How many more hosts of a kind fit on a day, in a site, a region or everywhere, and what they do for a service.
+
+    `quantile` is how sure the figures of `sure` shall be: at 0.9 they hold in nine futures of ten. [-]
+    """
+
+    as_of: date
+    kind: str
+    site: str | None = None
+    region: str | None = None
+    service: str | None = None
+    quantile: float = 0.5
+
+
+def capacity_query(question: CapacityQuestion) -> dict[str, Any]:
+    """Answer from the fleet as it stands; the same question about the same fleet is answered from the cache.
+
+    Raises ValidationError that names the field of what does not exist.
+    """
+    if not DAY_FIRST <= question.as_of <= DAY_LAST:
+        raise ValidationError({"as_of": f"a day from {DAY_FIRST} to {DAY_LAST} is needed"})
+    snapshot = snapshot_take(question.as_of)
+    check_question(question, snapshot)
+    asked = json.dumps({**asdict(question), "versions": [ENGINE_VERSION, RATING_VERSION]}, default=str, sort_keys=True)
+    key = f"capacity-query:{snapshot.digest}:{hashlib.sha256(asked.encode()).hexdigest()}"
+    known: dict[str, Any] | None = _cache_get(key)
+    if known is None:
+        known = capacity_answer(question, snapshot)
+        _cache_set(key, known)
+    return known
+
+
+def check_question(question: CapacityQuestion, snapshot: FleetSnapshot) -> None:
+    """Everything that a question names exists, and it asks about one place at most."""
+    errors: dict[str, str] = {}
+    for field, value, known in (
+        ("unit.host_type", question.kind, snapshot.kinds),
+        ("scope.site", question.site, snapshot.sites),
+        ("scope.region", question.region, snapshot.regions),
+        ("service", question.service, snapshot.services),
+    ):
+        slugs = [fact.slug for fact in known]
+        if value is not None and value not in slugs:
+            there = ", ".join(slugs[:20]) or "none"
+            errors[field] = f"unknown {field.rpartition('.')[2].replace('_', ' ')} {value!r}; there are: {there}"
+    if question.site is not None and question.region is not None:
+        errors["scope"] = "one place is asked about: a site or a region, not both"
+    if errors:
+        raise ValidationError(errors)
+
+
+def capacity_answer(question: CapacityQuestion, snapshot: FleetSnapshot) -> dict[str, Any]:
+    """Answer from a snapshot alone. Deliveries due by the day are racked first, as a capacity run does it."""
+    kind = [fact.slug for fact in snapshot.kinds].index(question.kind)
+    sites = [at for at, site in enumerate(snapshot.sites) if _in_scope(question, site)]
+    regions = sorted({snapshot.sites[at].region for at in sites})
+    problem, table = _problem(question, snapshot, regions)
+    ground = Ground(snapshot, problem.months)
+    expected = future_expected(problem)
+    futures = [future_draw(problem, index) for index in range(problem.draws)]
+    hosts = _room(ground, expected, sites, kind)
+    hosts_drawn = np.array([_room(ground, future, sites, kind) for future in futures], dtype=np.float64)
+    fits, tok_s, rating = band_of(hosts_drawn, middle=hosts), None, None
+    if question.service is not None:
+        at = [fact.slug for fact in snapshot.services].index(question.service)
+        rating = _rating(snapshot, table, problem, at, kind)
+        rates = np.array([future.rate_tok_s[at, kind] for future in (*futures, expected)]) * rating["allowed"]
+        tok_s = band_of(hosts_drawn * rates[:-1], middle=hosts * float(rates[-1]))
+    none_comes = replace(expected, arrival_hosts=np.zeros_like(expected.arrival_hosts))
+    by_region = _run_outs(problem, regions)
+    return {
+        "question": {**asdict(question), "as_of": question.as_of.isoformat()},
+        "fits": fits.as_dict(),
+        "fits_without_deliveries": int(_room(ground, none_comes, sites, kind)),
+        "tok_s": tok_s.as_dict() if tok_s else None,
+        "rating": rating,
+        "binding": _binding(ground, expected, sites, kind),
+        "run_out": _first_out(by_region),
+        "run_out_regions": by_region,
+        "sure": {
+            "quantile": question.quantile,
+            "hosts": math.floor(band_at(fits, 1 - question.quantile) + 1e-9),
+            "tok_s": band_at(tok_s, 1 - question.quantile) if tok_s else None,
+        },
+        "horizon": [month_label(problem.months[0]), month_label(problem.months[-1])],
+        "assumptions": _assumptions(),
+        "snapshot_digest": snapshot.digest,
+        "engine_version": ENGINE_VERSION,
+        "rating_version": RATING_VERSION,
+        "calibration": {"basis": "data-sheet", "mape": None, "n": 0, "as_of": None},
+    }
+
+
+def band_at(band: Band, share: float) -> float:
+    """Return what a share of the futures stays below: two half-normals joined at the middle, never below 0."""
+    deviate = NormalDist().inv_cdf(share) / Z90
+    side = band.p90 - band.p50 if deviate > 0 else band.p50 - band.p10
+    return max(0.0, band.p50 + deviate * side)
+
+
+def _in_scope(question: CapacityQuestion, site: SiteFact) -> bool:
+    return question.site in {None, site.slug} and question.region in {None, site.region}
+
+
+def _problem(
+    question: CapacityQuestion, snapshot: FleetSnapshot, regions: Sequence[str]
+) -> tuple[Problem, RatingTable]:
+    """Put the question of a plain capacity run from the day on: its services are those of the regions in scope."""
+    day = question.as_of
+    inputs = Inputs(
+        kind="capacity",
+        starts_on=day,
+        ends_on=month_add(day, HORIZON_MONTHS - 1),
+        trace_digest=None,
+        services=tuple(service.slug for service in snapshot.services if service.region in regions),
+        reserve_ratio=RESERVE_RATIO,
+        growth_override_ratio=None,
+        dual_run_months=0,
+        draws=DRAWS,
+        seed=SEED,
+    )
+    problem, table = problem_build(inputs, snapshot, None)
+    months = (day, *problem.months[1:])  # the first month is judged on the day itself
+    allowed = allowed_take(snapshot, table.homegrown, months)
+    return replace(problem, months=months, allowed=allowed), table
+
+
+def _room(ground: Ground, future: Future, sites: Sequence[int], kind: int) -> float:
+    """Return how many more hosts the racks of the sites take once what is due has been racked. [-]"""
+    floor = Floor(ground, future)
+    floor.arrive(0)
+    return float(sum(floor.room(0, site, kind).sum() for site in sites))
+
+
+def _binding(ground: Ground, expected: Future, sites: Sequence[int], kind: int) -> list[dict[str, Any]]:
+    """Return what stops the next host over the racks in scope; a scope without a rack says so."""
+    floor = Floor(ground, expected)
+    floor.arrive(0)
+    snapshot = ground.snapshot
+    racks = np.flatnonzero(np.isin(snapshot.rack_site, sites) & snapshot.rack_open(snapshot.as_of))
+    if not len(racks):
+        return [{"constraint": "no_rack", "object": "", "share": 1.0}]
+    free_w, free_u = floor.free(0, racks)
+    fact = snapshot.kinds[kind]
+    return [
+        {"constraint": stop.constraint, "object": snapshot.rack_slugs[racks[stop.rack]], "share": stop.share_ratio}
+        for stop in stops(free_w=free_w, free_u=free_u, host_w=fact.power_w, host_u=fact.height_u)
+    ]
+
+
+def _rating(snapshot: FleetSnapshot, table: RatingTable, problem: Problem, service: int, kind: int) -> dict[str, Any]:
+    """Return what one host does for the service, and whether it may on the day."""
+    fact, host = snapshot.services[service], snapshot.kinds[kind]
+    one = np.arange(len(snapshot.services)) == service
+    row = next(row for row in rating_rows(snapshot, table, in_scope=one) if row["kind"] == host.slug)
+    ready_on, allowed = fact.ready_on.get(host.chip), bool(problem.allowed[service, kind, 0])
+    reason = row["refusal"]
+    if reason is None and not allowed:
+        reason = f"{fact.slug} is not ready on {host.chip}" if fact.movable else f"{fact.slug} may not leave its GPUs"
+        reason += f" before {ready_on}" if fact.movable and ready_on else ""
+    return {**row, "allowed": allowed, "ready_on": ready_on.isoformat() if ready_on else None, "reason": reason}
+
+
+def _run_outs(problem: Problem, regions: Sequence[str]) -> list[dict[str, Any]]:
+    """Return when each region in scope runs out; the unit asked about does not matter, so the answer is shared."""
+    if not regions:
+        return []
+    key = f"capacity-run-out:{problem.snapshot.digest}:{ENGINE_VERSION}:{RATING_VERSION}:{','.join(regions)}"
+    known: list[dict[str, Any]] | None = _cache_get(key)
+    if known is None:
+        plan = plan_capacity(problem)
+        known = [
+            {"region": region.slug, "run_out": asdict(region.run_out), "sentence": region.sentence}
+            for region in plan.regions
+            if region.slug in regions
+        ]
+        _cache_set(key, known)
+    return known
+
+
+def _first_out(rows: Sequence[Mapping[str, Any]]) -> dict[str, str | None]:
+    """Return the band of the region that runs out first."""
+    found = {quantile: [row["run_out"][quantile] for row in rows] for quantile in ("p10", "p50", "p90")}
+    return {quantile: min(filter(None, months), default=None) for quantile, months in found.items()}
+
+
+def _assumptions() -> list[str]:
+    return [
+        "Deliveries due by the day, with their slip and fill, are racked first; the band is theirs.",
+        "A host counts with the power to plan with, and racks with their limit with one feed lost.",
+        "Rates are modelled from data sheets and stated efficiencies; they are not calibrated to measurements.",
+        f"Run-out: {RESERVE_RATIO:.0%} of every host is kept free, {DRAWS} futures, seed {SEED}, "
+        f"{HORIZON_MONTHS} months; a site runs out with its region, whose hosts share the load.",
+    ]
+
+
+def _cache_get(key: str) -> Any:
+    try:
+        return cache.get(key)
+    except (redis.RedisError, OSError) as error:
+        logger.warning("answered without the cache: %s", error)
+        return None
+
+
+def _cache_set(key: str, answer: Any) -> None:
+    try:
+        cache.set(key, answer, timeout=KEPT_S)
+    except (redis.RedisError, OSError) as error:
+        logger.warning("the answer is not kept: %s", error)

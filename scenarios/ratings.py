@@ -1,0 +1,131 @@
+"""What every host kind can do for every service: the rates that planners receive."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import date
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+
+from accelerator import ChipSpec, ModelSpec, Rating, Slo, TokenMix, chip_get, model_get, profile_mix, rating_best
+from fleet.snapshot import FleetSnapshot, FloatArray, KindFact, ServiceFact
+from scenarios.plans import BoolArray
+
+
+@dataclass(frozen=True, eq=False)
+class RatingTable:
+    """Ratings of all services [S] on all kinds [K], and the arrays that planners read from them.
+
+    `output_tok` is that of the services' own profiles: a recorded mix changes what a token costs, not how many are
+    demanded.
+    """
+
+    ratings: tuple[tuple[Rating, ...], ...]
+    mixes: tuple[TokenMix, ...]
+    rate_tok_s: FloatArray
+    rate_low_tok_s: FloatArray
+    rate_high_tok_s: FloatArray
+    output_tok: FloatArray
+    homegrown: BoolArray
+
+
+def service_mix(service: ServiceFact, trace_mix: TokenMix | None) -> TokenMix:
+    """Return the mix a service is planned with: the recorded one where there is one, else its profile's."""
+    return trace_mix or profile_mix(service.profile)
+
+
+def service_slo(service: ServiceFact) -> Slo:
+    """Return the latency promise of a service."""
+    return Slo(ttft_s=service.ttft_s, tpot_s=service.tpot_s, percentile=service.percentile)
+
+
+def rating_take(service: ServiceFact, kind: KindFact, mix: TokenMix) -> Rating:
+    """Return what one replica of a service does on a kind of host, in its best configuration."""
+    return _rating_best(chip_get(kind.chip), model_get(service.model), mix, service_slo(service), kind.chips)
+
+
+@lru_cache(maxsize=4096)
+def _rating_best(chip: ChipSpec, model: ModelSpec, mix: TokenMix, slo: Slo, host_chips: int) -> Rating:
+    """Rate once per process: a rating depends on nothing but its arguments, and a capacity query asks for dozens."""
+    return rating_best(chip, model, mix, slo, host_chips=host_chips)
+
+
+def replicas_per_host(rating: Rating, kind: KindFact) -> int:
+    """Return how many replicas one host holds; 0 where the rating is a refusal. [-]"""
+    return 0 if rating.refusal or not rating.chips else kind.chips // rating.chips
+
+
+def ratings_take(snapshot: FleetSnapshot, *, in_scope: BoolArray, trace_mix: TokenMix | None) -> RatingTable:
+    """Rate every service in scope on every kind. Services with the same model, mix and promise share the work."""
+    services, kinds = snapshot.services, snapshot.kinds
+    mixes = tuple(service_mix(service, trace_mix) for service in services)
+    known: dict[tuple[object, ...], Rating] = {}
+    rows = []
+    low, rate, high = (np.zeros((len(services), len(kinds))) for _ in range(3))
+    for s, (service, mix) in enumerate(zip(services, mixes, strict=True)):
+        row = []
+        for k, kind in enumerate(kinds):
+            key = (service.model, mix.name, service_slo(service), kind.chip, kind.chips)
+            if key not in known:
+                known[key] = rating_take(service, kind, mix)
+            rating = known[key]
+            if in_scope[s] and not rating.refusal:
+                host = rating.tok_s.scaled(replicas_per_host(rating, kind))
+                low[s, k], rate[s, k], high[s, k] = host.p10, host.p50, host.p90
+            row.append(rating)
+        rows.append(tuple(row))
+    return RatingTable(
+        ratings=tuple(rows),
+        mixes=mixes,
+        rate_tok_s=rate,
+        rate_low_tok_s=low,
+        rate_high_tok_s=high,
+        output_tok=np.array([profile_mix(service.profile).output_tok for service in services]),
+        homegrown=np.array([chip_get(kind.chip).homegrown for kind in kinds], dtype=bool),
+    )
+
+
+def allowed_take(snapshot: FleetSnapshot, homegrown: BoolArray, months: tuple[date, ...]) -> BoolArray:
+    """Return where each service may run in each month, bool[S, K, T]: GPUs always, homegrown chips once ready."""
+    allowed = np.zeros((len(snapshot.services), len(snapshot.kinds), len(months)), dtype=bool)
+    for s, service in enumerate(snapshot.services):
+        for k, kind in enumerate(snapshot.kinds):
+            ready_on = service.ready_on.get(kind.chip)
+            for t, month in enumerate(months):
+                is_ready = service.movable and ready_on is not None and ready_on <= month
+                allowed[s, k, t] = is_ready if homegrown[k] else True
+    return allowed
+
+
+def rating_rows(snapshot: FleetSnapshot, table: RatingTable, *, in_scope: BoolArray) -> list[Mapping[str, Any]]:
+    """Return the ratings as rows of a result, rates per host."""
+    rows: list[Mapping[str, Any]] = []
+    for s, service in enumerate(snapshot.services):
+        if not in_scope[s]:
+            continue
+        for k, kind in enumerate(snapshot.kinds):
+            rating, count = table.ratings[s][k], replicas_per_host(table.ratings[s][k], kind)
+            config = rating.config
+            rows.append(
+                {
+                    "service": service.slug,
+                    "kind": kind.slug,
+                    "chip": kind.chip,
+                    "model": service.model,
+                    "mix": table.mixes[s].name,
+                    "tok_s": rating.tok_s.scaled(count).as_dict(),
+                    "request_s": rating.request_s.scaled(count).as_dict(),
+                    "replicas_per_host": count,
+                    "precision": config.weight_precision if config else None,
+                    "tp": config.tp if config else None,
+                    "batch": rating.batch,
+                    "ttft_s": rating.ttft_s,
+                    "tpot_s": rating.tpot_s,
+                    "binds": rating.binds,
+                    "refusal": rating.refusal,
+                    "basis": rating.basis,
+                    "drivers": [list(driver) for driver in rating.drivers],
+                }
+            )
+    return rows

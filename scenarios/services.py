@@ -1,0 +1,200 @@
+"""Writes: scenarios, traces and runs. A run is saved first; its id goes to the broker when the save is certain."""
+
+import logging
+import os
+import socket
+import uuid
+from collections.abc import Mapping
+from datetime import datetime, timedelta
+from typing import Any, BinaryIO
+
+from celery import current_app
+from django.conf import settings
+from django.contrib.auth.models import User
+from django.db import transaction
+from django.db.models import F, Q
+from django.utils import timezone
+from kombu.exceptions import OperationalError as BrokerError
+
+from accelerator import Workload, workload_parse
+from fleet.services import row_save
+from scenarios.checks import check_scenario
+from scenarios.engine import ENGINE_VERSION, Inputs
+from scenarios.models import Report, Run, Scenario, Schedule, Trace
+from scenarios.reports import report_build
+
+logger = logging.getLogger(__name__)
+
+ATTEMPTS_MAX = 5  # a run that takes its worker down with it must not do so for ever
+SENDS_DOUBLED_MAX = 6
+
+
+class ClaimLostError(Exception):
+    """The run belongs to another worker now, or to nobody: it was cancelled."""
+
+
+def trace_store(stream: BinaryIO, *, name: str, owner: User | None) -> Trace:
+    """Read an uploaded trace and keep it. Raises TraceError, and then nothing is stored."""
+    workload = workload_parse(stream, name, max_bytes=settings.TRACE_MAX_BYTE, max_requests=settings.TRACE_MAX_REQUESTS)
+    return workload_store(workload, owner=owner)
+
+
+def workload_store(workload: Workload, *, owner: User | None) -> Trace:
+    """Keep a workload; one with the same arrays is not kept twice."""
+    trace, _ = Trace.objects.get_or_create(
+        digest=workload.digest,
+        defaults={
+            "name": workload.name[:120],
+            "requests": len(workload.arrival_s),
+            "mix": workload.token_mix().as_dict(),
+            "arrays": workload.to_bytes(),
+            "owner": owner,
+        },
+    )
+    return trace
+
+
+def scenario_check(scenario: Scenario) -> None:
+    """Raise ValidationError, with every field at fault, if a scenario cannot be asked."""
+    check_scenario({"starts_on": scenario.starts_on, "ends_on": scenario.ends_on, "services": scenario.services})
+    scenario.full_clean()
+
+
+def scenario_save(scenario: Scenario, *, version: int | None = None) -> Scenario:
+    """Check and save a scenario. With `version`, only if nobody has edited it since."""
+    scenario_check(scenario)
+    return row_save(scenario, version=version)
+
+
+def run_submit(
+    *,
+    scenario: Scenario,
+    owner: User | None,
+    schedule: Schedule | None = None,
+    fire_at: datetime | None = None,
+) -> Run:
+    """Save a run of a scenario as it stands now, and send its id once the save is certain."""
+    inputs = Inputs.of(scenario)
+    run = Run.objects.create(
+        scenario=scenario,
+        inputs=inputs.as_dict(),
+        inputs_digest=inputs.digest,
+        seed=inputs.seed,
+        owner=owner,
+        schedule=schedule,
+        fire_at=fire_at,
+        engine_version=ENGINE_VERSION,
+    )
+    transaction.on_commit(lambda: run_send(run.pk))
+    return run
+
+
+def run_send(run_id: int) -> bool:
+    """Hand a run's id to the broker. Without a broker the run stays queued: the sweep sends it later."""
+    Run.objects.filter(pk=run_id).update(sent_at=timezone.now(), send_count=F("send_count") + 1)
+    try:
+        current_app.send_task("scenarios.tasks.run_execute", args=[run_id], retry=False)
+    except (BrokerError, OSError) as error:
+        logger.warning("run %s stays queued, the broker did not take it: %s", run_id, error)
+        Run.objects.filter(pk=run_id).update(sent_at=None, send_count=0)
+        return False
+    return True
+
+
+def run_claim(run_id: int) -> uuid.UUID | None:
+    """Take a run that is queued, or whose owner's lease ran out. The row count of one UPDATE decides who has it."""
+    claim, now = uuid.uuid4(), timezone.now()
+    lost = Q(status=Run.Status.RUNNING, heartbeat_at__lt=now - timedelta(seconds=settings.RUN_LEASE_S))
+    taken = Run.objects.filter(Q(status=Run.Status.QUEUED) | lost, pk=run_id, attempt__lt=ATTEMPTS_MAX).update(
+        claim=claim,
+        status=Run.Status.RUNNING,
+        heartbeat_at=now,
+        started_at=now,
+        attempt=F("attempt") + 1,
+        worker=f"{socket.gethostname()}:{os.getpid()}"[:120],
+        progress_ratio=0,
+        stage="claimed",
+    )
+    return claim if taken else None
+
+
+def run_report(run_id: int, claim: uuid.UUID, *, progress_ratio: float, stage: str) -> None:
+    """Renew the lease and show how far the run is. Raises ClaimLostError if it is not ours any more."""
+    if not _mine(run_id, claim).update(
+        progress_ratio=min(progress_ratio, 1.0), stage=stage[:80], heartbeat_at=timezone.now()
+    ):
+        raise ClaimLostError(run_id)
+
+
+def run_finish(run_id: int, claim: uuid.UUID, *, result: Mapping[str, Any]) -> None:
+    """Store the result, and the report of a scheduled run, in one transaction: both or neither."""
+    with transaction.atomic():
+        now = timezone.now()
+        if not _mine(run_id, claim).update(
+            status=Run.Status.DONE,
+            progress_ratio=1,
+            stage="",
+            result=result,
+            snapshot_digest=result["snapshot_digest"],
+            engine_version=result["engine_version"],
+            heartbeat_at=now,
+            finished_at=now,
+        ):
+            raise ClaimLostError(run_id)
+        run = Run.objects.select_related("scenario", "schedule").get(pk=run_id)
+        if run.schedule_id:
+            built = report_build(run)
+            Report.objects.create(run=run, schedule=run.schedule, title=built.title, html=built.html, csv=built.csv)
+
+
+def run_fail(run_id: int, claim: uuid.UUID, *, error: str) -> None:
+    """End a run that cannot be answered, with the reason."""
+    _mine(run_id, claim).update(status=Run.Status.FAILED, error=error, finished_at=timezone.now(), stage="")
+
+
+def run_cancel(run: Run) -> bool:
+    """End a run that nobody wants any more. Its worker notices at its next report."""
+    return bool(
+        Run.objects.filter(pk=run.pk, status__in=(Run.Status.QUEUED, Run.Status.RUNNING)).update(
+            status=Run.Status.CANCELLED, finished_at=timezone.now(), stage="", claim=None
+        )
+    )
+
+
+def runs_sweep() -> int:
+    """Send again what was lost with a broker or a worker; give up on runs that were lost too often."""
+    now, lease = timezone.now(), timedelta(seconds=settings.RUN_LEASE_S)
+    lost = Run.objects.filter(status=Run.Status.RUNNING, heartbeat_at__lt=now - lease)
+    lost.filter(attempt__gte=ATTEMPTS_MAX).update(
+        status=Run.Status.FAILED,
+        error=f"its worker was lost {ATTEMPTS_MAX} times; the run is given up",
+        finished_at=now,
+        stage="",
+    )
+    waiting = Run.objects.filter(
+        Q(status=Run.Status.QUEUED) | Q(status=Run.Status.RUNNING, heartbeat_at__lt=now - lease)
+    ).order_by("pk")
+    sent = 0
+    for run_id, status, sent_at, count in waiting.values_list("pk", "status", "sent_at", "send_count"):
+        # a queued run may just wait its turn: each time it is sent again, it is left alone twice as long
+        patience = lease * 2 ** min(count, SENDS_DOUBLED_MAX) if status == Run.Status.QUEUED else lease
+        if sent_at is None or sent_at < now - patience:
+            if not run_send(run_id):
+                break
+            sent += 1
+    return sent
+
+
+def worker_is_reachable(*, timeout_s: float = 2.0) -> str | None:
+    """Return None if a worker answers, else one sentence that says what is missing."""
+    try:
+        with current_app.connection_for_write() as connection:
+            connection.ensure_connection(max_retries=1, interval_start=0, timeout=timeout_s)
+        answers = current_app.control.ping(timeout=timeout_s)
+    except (BrokerError, OSError) as error:
+        return f"no broker is reachable at {settings.REDIS_URL.split('@')[-1]}: {error}"
+    return None if answers else "no worker answers: start one with `make run`, or `celery -A config worker`"
+
+
+def _mine(run_id: int, claim: uuid.UUID) -> Any:
+    return Run.objects.filter(pk=run_id, claim=claim, status=Run.Status.RUNNING)

@@ -1,0 +1,86 @@
+import json
+from datetime import date
+
+import pytest
+
+from scenarios.demo import demo_load, demo_remove
+from scenarios.engine import Inputs, run_compute
+from scenarios.models import Run, Scenario, Schedule
+from scenarios.tables import tables_of
+from tests.factories import START
+
+pytestmark = pytest.mark.django_db
+
+
+def compute(scenario, **values):
+    inputs = {**Inputs.of(scenario).as_dict(), **values}
+    return run_compute(inputs, on_progress=lambda _ratio, _stage: None)
+
+
+def test_inputs_survive_the_database(scenario):
+    inputs = Inputs.of(scenario)
+    assert Inputs.from_dict(json.loads(json.dumps(inputs.as_dict()))) == inputs
+
+
+def test_the_same_inputs_give_the_same_bytes(scenario):
+    first, again = (json.dumps(compute(scenario), sort_keys=True) for _ in range(2))
+    assert first == again
+    assert json.dumps(compute(scenario, seed=6), sort_keys=True) != first
+
+
+def test_a_result_says_where_it_came_from(scenario):
+    result = compute(scenario)
+    assert result["seed"] == 5
+    assert len(result["snapshot_digest"]) == len(result["inputs_digest"]) == 64
+    assert {row["kind"] for row in result["ratings"]} == {"h20-8x", "ppu-16x"}
+    assert all(row["basis"] for row in result["ratings"])
+    assert any("not calibrated" in line for line in result["assumptions"])
+
+
+def test_a_result_is_json_without_holes(scenario):
+    json.loads(json.dumps(compute(scenario), allow_nan=False))
+    scenario.kind = Scenario.Kind.MIGRATION
+    json.loads(json.dumps(compute(scenario), allow_nan=False))
+
+
+def test_every_figure_of_a_table_has_a_unit_or_is_a_count(scenario):
+    for table in tables_of(compute(scenario)):
+        text = {"region", "site", "month", "service", "kind", "binding", "sentence", "model", "mix", "precision"}
+        text |= {"binds", "refusal", "hosts", "waiting", "replicas_per_host"}
+        assert [column.name for column in table.columns if not column.unit and column.name not in text] == []
+
+
+def test_the_demo_shows_what_it_promises():
+    assert demo_load(START)
+    assert not demo_load(START)
+    capacity, migration = (compute(Scenario.objects.get(kind=kind), draws=8) for kind in ("capacity", "migration"))
+    assert len(capacity["regions"]) == 2
+    assert len(capacity["sites"]) == 4
+    assert len(capacity["kinds"]) >= 6
+    assert len(capacity["services"]) == 12
+    assert len(capacity["months"]) == 24
+    bindings = {site["slug"]: site["periods"][12]["binding"] for site in capacity["sites"]}
+    assert set(bindings.values()) == {"chips", "rack_power"}
+    assert capacity["fleet"]["run_out"]["p50"] is not None
+    left = {row["service"]: row["reason"] for region in migration["regions"] for row in region["left"]}
+    assert left["tenant-cuda"].startswith("may not move")
+    assert migration["fleet"]["first_move_month"] < migration["fleet"]["last_move_month"]
+    assert migration["fleet"]["periods"][-1]["homegrown_token_ratio"]["p50"] > 0.3
+
+
+def test_the_demo_can_be_removed_and_takes_nothing_else_with_it(scenario):
+    from fleet.models import HostType, Region, Service
+
+    Region.objects.filter(slug="north").update(slug="ours")
+    Service.objects.filter(slug="chat").update(slug="our-chat")
+    from fleet.models import Site
+
+    Site.objects.filter(slug="dc01").update(slug="our-dc01")
+    demo_load(date(2027, 1, 1))
+    demo_remove()
+    assert list(Region.objects.values_list("slug", flat=True)) == ["ours"]
+    assert list(Service.objects.values_list("slug", flat=True)) == ["our-chat"]
+    assert HostType.objects.filter(slug="h20-8x").exists()
+    assert list(Scenario.objects.values_list("name", flat=True)) == ["How long?"]
+    assert not Run.objects.exists()
+    assert not Schedule.objects.exists()

@@ -1,0 +1,218 @@
+import io
+import threading
+from datetime import date, timedelta
+
+import pytest
+from celery import current_app
+from django.core.exceptions import ValidationError
+from django.db import connection
+from django.utils import timezone
+
+from accelerator import TraceError
+from fleet.services import StaleVersionError
+from scenarios import services
+from scenarios.models import Run, Scenario, Trace
+from scenarios.tasks import run_execute, sweep
+from tests.factories import START
+
+QUEUE = "celery"
+
+
+def queued_ids():
+    """The run ids that lie in the broker's queue."""
+    with current_app.connection_for_write() as broker:
+        client = broker.default_channel.client
+        return client.llen(QUEUE)
+
+
+@pytest.fixture(autouse=True)
+def _empty_queue():
+    with current_app.connection_for_write() as broker:
+        broker.default_channel.client.delete(QUEUE)
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_run_is_sent_once_it_is_certain(scenario):
+    run = services.run_submit(scenario=scenario, owner=None)
+    assert run.status == Run.Status.QUEUED
+    assert queued_ids() == 1
+
+
+@pytest.mark.django_db
+def test_a_run_keeps_the_inputs_it_was_started_with(scenario):
+    run = services.run_submit(scenario=scenario, owner=None)
+    scenario.draws = 99
+    services.scenario_save(scenario, version=1)
+    run.refresh_from_db()
+    assert run.inputs["draws"] == 3
+
+
+def test_a_run_is_computed_and_stored(scenario):
+    run = services.run_submit(scenario=scenario, owner=None)
+    run_execute(run.pk)
+    run.refresh_from_db()
+    assert (run.status, run.attempt, run.progress_ratio, run.error) == (Run.Status.DONE, 1, 1.0, "")
+    assert run.result["kind"] == "capacity"
+    assert run.snapshot_digest == run.result["snapshot_digest"]
+    assert run.finished_at is not None
+
+
+def test_delivered_twice_is_computed_once(scenario):
+    run = services.run_submit(scenario=scenario, owner=None)
+    run_execute(run.pk)
+    first = Run.objects.values("result", "finished_at", "attempt").get(pk=run.pk)
+    run_execute(run.pk)
+    assert Run.objects.values("result", "finished_at", "attempt").get(pk=run.pk) == first
+
+
+@pytest.mark.django_db(transaction=True)
+def test_of_many_workers_one_claims(scenario):
+    run = services.run_submit(scenario=scenario, owner=None)
+    claims = []
+
+    def claim():
+        try:
+            claims.append(services.run_claim(run.pk))
+        finally:
+            connection.close()
+
+    threads = [threading.Thread(target=claim) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len([claim for claim in claims if claim]) == 1
+
+
+def test_a_worker_whose_lease_ran_out_can_store_nothing(scenario, settings):
+    run = services.run_submit(scenario=scenario, owner=None)
+    old = services.run_claim(run.pk)
+    assert services.run_claim(run.pk) is None
+    Run.objects.filter(pk=run.pk).update(heartbeat_at=timezone.now() - timedelta(seconds=settings.RUN_LEASE_S + 1))
+    new = services.run_claim(run.pk)
+    assert new
+    with pytest.raises(services.ClaimLostError):
+        services.run_report(run.pk, old, progress_ratio=0.5, stage="late")
+    with pytest.raises(services.ClaimLostError):
+        services.run_finish(run.pk, old, result={"snapshot_digest": "x", "engine_version": "x"})
+    services.run_fail(run.pk, old, error="late")
+    run.refresh_from_db()
+    assert (run.status, run.claim, run.attempt, run.result) == (Run.Status.RUNNING, new, 2, None)
+
+
+def test_a_cancelled_run_stops_at_its_next_report_and_keeps_no_result(scenario):
+    run = services.run_submit(scenario=scenario, owner=None)
+    claim = services.run_claim(run.pk)
+    assert services.run_cancel(run)
+    with pytest.raises(services.ClaimLostError):
+        services.run_report(run.pk, claim, progress_ratio=0.5, stage="draw")
+    run_execute(run.pk)
+    run.refresh_from_db()
+    assert (run.status, run.result) == (Run.Status.CANCELLED, None)
+    assert not services.run_cancel(run)
+
+
+def test_a_question_without_an_answer_fails_with_the_reason(scenario):
+    scenario.kind = Scenario.Kind.MIGRATION
+    services.scenario_save(scenario)
+    run = services.run_submit(scenario=scenario, owner=None)
+    from fleet.models import HostType
+
+    HostType.objects.filter(slug="ppu-16x").delete()
+    run_execute(run.pk)
+    run.refresh_from_db()
+    assert run.status == Run.Status.FAILED
+    assert run.error == "nothing to move to: no host type of the fleet has a homegrown chip"
+
+
+@pytest.mark.django_db(transaction=True)
+def test_the_sweep_sends_what_a_broker_lost_and_what_a_worker_left(scenario, settings):
+    long_ago = timezone.now() - timedelta(seconds=settings.RUN_LEASE_S * 100)
+    lost = services.run_submit(scenario=scenario, owner=None)
+    left = services.run_submit(scenario=scenario, owner=None)
+    waiting = services.run_submit(scenario=scenario, owner=None)
+    services.run_claim(left.pk)
+    Run.objects.filter(pk=lost.pk).update(sent_at=long_ago)
+    Run.objects.filter(pk=left.pk).update(sent_at=long_ago, heartbeat_at=long_ago)
+    with current_app.connection_for_write() as broker:
+        broker.default_channel.client.delete(QUEUE)
+    assert services.runs_sweep() == 2
+    assert services.runs_sweep() == 0
+    assert queued_ids() == 2
+    waiting.refresh_from_db()
+    assert waiting.send_count == 1
+
+
+def test_a_run_that_takes_its_workers_down_is_given_up(scenario, settings):
+    run = services.run_submit(scenario=scenario, owner=None)
+    long_ago = timezone.now() - timedelta(seconds=settings.RUN_LEASE_S * 2)
+    for _ in range(services.ATTEMPTS_MAX):
+        assert services.run_claim(run.pk)
+        Run.objects.filter(pk=run.pk).update(heartbeat_at=long_ago)
+    services.runs_sweep()
+    run.refresh_from_db()
+    assert run.status == Run.Status.FAILED
+    assert "lost 5 times" in run.error
+
+
+@pytest.mark.django_db(transaction=True)
+def test_without_a_broker_a_run_stays_queued_and_the_sweep_sends_it_later(scenario, monkeypatch):
+    def refuse(*args, **kwargs):
+        raise ConnectionRefusedError("no broker")
+
+    with monkeypatch.context() as context:
+        context.setattr(current_app, "send_task", refuse)
+        run = services.run_submit(scenario=scenario, owner=None)
+    run.refresh_from_db()
+    assert (run.status, run.sent_at) == (Run.Status.QUEUED, None)
+    assert services.runs_sweep() == 1
+
+
+def test_the_tick_shows_that_a_worker_lives(scenario):
+    from django.core.cache import cache
+
+    from scenarios.tasks import WORKER_HEARTBEAT_KEY
+
+    sweep()
+    assert cache.get(WORKER_HEARTBEAT_KEY)
+
+
+@pytest.mark.parametrize(
+    ("values", "field", "words"),
+    [
+        pytest.param({"ends_on": date(2026, 12, 1)}, "ends_on", "before it begins", id="ends before it begins"),
+        pytest.param({"ends_on": date(2050, 1, 1)}, "ends_on", "at most 120", id="too long"),
+        pytest.param({"services": ["chat", "nobody"]}, "services", "unknown service 'nobody'", id="unknown service"),
+        pytest.param({"services": ["chat", "chat"]}, "services", "twice", id="service twice"),
+        pytest.param({"services": "chat"}, "services", "list", id="not a list"),
+        pytest.param({"reserve_ratio": 1.5}, "reserve_ratio", "less than or equal", id="reserve"),
+        pytest.param({"draws": 0}, "draws", "greater than or equal", id="no draws"),
+    ],
+)
+def test_a_scenario_that_makes_no_sense_is_refused_and_not_stored(scenario, values, field, words):
+    other = Scenario(**{"name": "x", "kind": "capacity", "starts_on": START, "ends_on": date(2027, 3, 1), **values})
+    with pytest.raises(ValidationError) as caught:
+        services.scenario_save(other)
+    assert words in " ".join(caught.value.message_dict[field])
+    assert Scenario.objects.count() == 1
+
+
+def test_an_edit_over_somebody_elses_is_refused(scenario):
+    mine, theirs = (Scenario.objects.get(pk=scenario.pk) for _ in range(2))
+    theirs.name = "theirs"
+    services.scenario_save(theirs, version=1)
+    mine.name = "mine"
+    with pytest.raises(StaleVersionError):
+        services.scenario_save(mine, version=1)
+    assert Scenario.objects.get(pk=scenario.pk).name == "theirs"
+
+
+def test_a_trace_is_kept_once_and_a_broken_one_not_at_all(db):
+    good = b"arrival_s,input_tokens,output_tokens\n0,100,10\n1.5,200,20\n"
+    first = services.trace_store(io.BytesIO(good), name="a.csv", owner=None)
+    again = services.trace_store(io.BytesIO(good), name="b.csv", owner=None)
+    assert first.pk == again.pk
+    assert first.mix["input_tok"] == 150
+    with pytest.raises(TraceError, match=r"bad\.csv:3: column output_tokens"):
+        services.trace_store(io.BytesIO(good.replace(b",20\n", b",x\n")), name="bad.csv", owner=None)
+    assert Trace.objects.count() == 1

@@ -1,0 +1,104 @@
+from dataclasses import replace
+from datetime import date, timedelta
+
+import numpy as np
+
+from scenarios.futures import future_expected
+from scenarios.supply import Floor, Ground
+from tests.factories import START, delivery_fact, kind_fact, problem, snapshot
+
+KINDS = (kind_fact("gpu", power_w=5000.0), kind_fact("own", chip="thead-ppu-810e", power_w=8000.0, height_u=8))
+
+
+def floor_of(fleet, months=6):
+    question = problem(fleet, months=months)
+    ground = Ground(fleet, question.months)
+    return Floor(ground, future_expected(question))
+
+
+def test_a_delivery_counts_from_the_first_month_that_finds_it_there():
+    fleet = snapshot(kinds=KINDS, deliveries=(delivery_fact(quantity=3, expected_on=date(2027, 2, 2)),))
+    floor = floor_of(fleet)
+    seen = []
+    for month in range(4):
+        floor.arrive(month)
+        seen.append(int(floor.hosts(month)[0, 1]))
+    assert seen == [0, 0, 3, 3]
+
+
+def test_what_finds_no_power_waits_and_names_the_nearest_rack():
+    # 10 racks of 40 kW hold 8 GPUs of 5 kW each by height (48 U / 6 U): 70 of them leave two racks with 15 and 40 kW
+    fleet = snapshot(kinds=KINDS, hosts={("dc01", "gpu"): 70}, deliveries=(delivery_fact(quantity=12),))
+    floor = floor_of(fleet)
+    floor.arrive(0)
+    free_racks = [40 - 5 * count for count in fleet.rack_hosts(START)[:, 0]]
+    expected = sum(min(free // 8, (48 - 6 * (40 - free) // 5) // 8) for free in free_racks)
+    assert floor.hosts(0)[0, 1] == expected
+    assert floor.waiting[0, 1] == 12 - expected
+    bind = floor.binding(0, 0)
+    assert bind.constraint == "rack_power"
+    assert bind.rack in fleet.rack_slugs
+    assert f"{12 - expected} delivered hosts wait for rack power" in bind.sentence
+
+
+def test_chips_bind_where_racks_have_room():
+    floor = floor_of(snapshot(kinds=KINDS))
+    floor.arrive(0)
+    assert floor.binding(0, 0).constraint == "chips"
+
+
+def test_height_binds_where_power_is_plenty():
+    fleet = snapshot(
+        kinds=KINDS, rack_w=500_000.0, hosts={("dc01", "gpu"): 80}, deliveries=(delivery_fact(quantity=1),)
+    )
+    floor = floor_of(fleet)
+    floor.arrive(0)
+    assert floor.binding(0, 0).constraint == "rack_units"
+
+
+def test_room_that_a_later_host_has_been_promised_is_not_given_away():
+    fleet = snapshot(kinds=KINDS, racks_per_site=1, hosts={("dc01", "gpu"): 6}, deliveries=(delivery_fact(quantity=2),))
+    promised = fleet.host_first_day.copy()
+    promised[2:] = (START + timedelta(days=100)).toordinal()
+    floor = floor_of(replace(fleet, host_first_day=promised))
+    floor.arrive(0)
+    assert floor.hosts(0)[0].tolist() == [2, 1]  # 40 kW less the 30 kW of six GPUs leave one of 8 kW, today and later
+    assert floor.waiting[0, 1] == 1
+
+
+def test_a_host_that_leaves_makes_room_the_month_it_is_gone():
+    fleet = snapshot(kinds=KINDS, racks_per_site=1, hosts={("dc01", "gpu"): 8}, deliveries=(delivery_fact(quantity=1),))
+    gone = fleet.host_last_day.copy()
+    gone[:3] = date(2027, 3, 1).toordinal()
+    floor = floor_of(replace(fleet, host_last_day=gone))
+    seen = []
+    for month in range(4):
+        floor.arrive(month)
+        seen.append(floor.hosts(month)[0].tolist())
+    assert seen == [[8, 0], [8, 0], [5, 1], [5, 1]]
+
+
+def test_a_host_that_is_switched_off_leaves_once():
+    fleet = snapshot(kinds=KINDS, racks_per_site=1, hosts={("dc01", "gpu"): 4})
+    gone = fleet.host_last_day.copy()
+    gone[:2] = date(2027, 2, 1).toordinal()
+    floor = floor_of(replace(fleet, host_last_day=gone))
+    floor.arrive(0)
+    assert floor.remove(0, 0, 0, 3) == 3
+    assert [int(floor.hosts(month)[0, 0]) for month in (0, 1)] == [1, 0]
+
+
+def test_power_never_exceeds_what_racks_allow():
+    fleet = snapshot(
+        kinds=KINDS,
+        hosts={("dc01", "gpu"): 50},
+        deliveries=tuple(
+            delivery_fact(f"po-{at}", quantity=9, expected_on=START + timedelta(days=30 * at)) for at in range(5)
+        ),
+    )
+    floor = floor_of(fleet)
+    for month in range(6):
+        floor.arrive(month)
+        assert floor.power_w(month)[0] <= fleet.rack_power_limit_w.sum()
+        assert np.all(floor.room(month, 0, 1) >= 0)
+    assert floor.hosts(5)[0, 1] + floor.waiting[0, 1] == 45
