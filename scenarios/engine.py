@@ -91,7 +91,7 @@ def run_compute(values: dict[str, Any], *, on_progress: Progress) -> dict[str, A
     inputs = Inputs.from_dict(values)
     on_progress(0.0, "snapshot")
     snapshot = snapshot_take(inputs.starts_on)
-    trace = Trace.objects.get(digest=inputs.trace_digest) if inputs.trace_digest else None
+    trace = Trace.objects.defer("arrays").get(digest=inputs.trace_digest) if inputs.trace_digest else None
     on_progress(0.0, "ratings")
     problem, table = problem_build(inputs, snapshot, TokenMix.from_dict(trace.mix) if trace else None)
     plan = PLANNERS[inputs.kind](problem, on_progress=on_progress)

@@ -100,7 +100,8 @@ def capacity_answer(question: CapacityQuestion, snapshot: FleetSnapshot) -> dict
     futures = [future_draw(problem, index) for index in range(problem.draws)]
     hosts = _room(ground, expected, sites, kind)
     hosts_drawn = np.array([_room(ground, future, sites, kind) for future in futures], dtype=np.float64)
-    fits, tok_s, rating = band_of(hosts_drawn, middle=hosts), None, None
+    spread, tok_s, rating = band_of(hosts_drawn, middle=hosts), None, None
+    fits = Band(math.floor(spread.p10), spread.p50, math.floor(spread.p90))  # whole hosts
     if question.service is not None:
         at = [fact.slug for fact in snapshot.services].index(question.service)
         rating = _rating(snapshot, table, problem, at, kind)
@@ -123,7 +124,7 @@ def capacity_answer(question: CapacityQuestion, snapshot: FleetSnapshot) -> dict
             "tok_s": band_at(tok_s, 1 - question.quantile) if tok_s else None,
         },
         "horizon": [month_label(problem.months[0]), month_label(problem.months[-1])],
-        "assumptions": _assumptions(),
+        "assumptions": _assumptions(question, snapshot, regions),
         "snapshot_digest": snapshot.digest,
         "engine_version": ENGINE_VERSION,
         "rating_version": RATING_VERSION,
@@ -145,14 +146,17 @@ def _in_scope(question: CapacityQuestion, site: SiteFact) -> bool:
 def _problem(
     question: CapacityQuestion, snapshot: FleetSnapshot, regions: Sequence[str]
 ) -> tuple[Problem, RatingTable]:
-    """Put the question of a plain capacity run from the day on: its services are those of the regions in scope."""
+    """Put the question of a plain capacity run from the day on, about the services of the regions in scope.
+
+    The service asked about is rated even where another region serves it; it does not load the regions in scope then.
+    """
     day = question.as_of
     inputs = Inputs(
         kind="capacity",
         starts_on=day,
         ends_on=month_add(day, HORIZON_MONTHS - 1),
         trace_digest=None,
-        services=tuple(service.slug for service in snapshot.services if service.region in regions),
+        services=tuple(s.slug for s in snapshot.services if s.region in regions or s.slug == question.service),
         reserve_ratio=RESERVE_RATIO,
         growth_override_ratio=None,
         dual_run_months=0,
@@ -224,14 +228,20 @@ def _first_out(rows: Sequence[Mapping[str, Any]]) -> dict[str, str | None]:
     return {quantile: min(filter(None, months), default=None) for quantile, months in found.items()}
 
 
-def _assumptions() -> list[str]:
-    return [
-        "Deliveries due by the day, with their slip and fill, are racked first; the band is theirs.",
+def _assumptions(question: CapacityQuestion, snapshot: FleetSnapshot, regions: Sequence[str]) -> list[str]:
+    lines = [
+        "Deliveries due by the day, with their slip and fill, are racked first; the band of what fits is theirs.",
         "A host counts with the power to plan with, and racks with their limit with one feed lost.",
         "Rates are modelled from data sheets and stated efficiencies; they are not calibrated to measurements.",
         f"Run-out: {RESERVE_RATIO:.0%} of every host is kept free, {DRAWS} futures, seed {SEED}, "
         f"{HORIZON_MONTHS} months; a site runs out with its region, whose hosts share the load.",
     ]
+    service = next((service for service in snapshot.services if service.slug == question.service), None)
+    if service is not None and service.region not in regions:
+        lines.append(
+            f"{service.slug} is served in {service.region}; its rate here says what these hosts would do for it."
+        )
+    return lines
 
 
 def _cache_get(key: str) -> Any:
