@@ -12,12 +12,16 @@ from fleet.models import Service
 from scenarios.demand import months_between
 
 HORIZON_MAX_MONTHS = 120
+DAY_FIRST, DAY_LAST = date(2000, 1, 1), date(2100, 1, 1)
 
 
 def check_horizon(*, starts_on: date, ends_on: date) -> None:
     """A scenario does not end before it begins, and asks about at most ten years."""
     if ends_on < starts_on:
         raise ValidationError({"ends_on": f"the scenario ends on {ends_on}, before it begins on {starts_on}"})
+    for field, day in (("starts_on", starts_on), ("ends_on", ends_on)):
+        if not DAY_FIRST <= day <= DAY_LAST:
+            raise ValidationError({field: f"{day} is out of reach: a day from {DAY_FIRST} to {DAY_LAST} is needed"})
     months = months_between(starts_on, ends_on) + 1
     if months > HORIZON_MAX_MONTHS:
         raise ValidationError({"ends_on": f"{months} months are too many: at most {HORIZON_MAX_MONTHS}"})

@@ -20,6 +20,7 @@ from fleet.fits import stops
 from fleet.selectors import snapshot_take
 from fleet.snapshot import FleetSnapshot, SiteFact
 from scenarios.capacity import band_of, plan_capacity
+from scenarios.checks import DAY_FIRST, DAY_LAST
 from scenarios.demand import month_add, month_label
 from scenarios.engine import ENGINE_VERSION, Inputs, problem_build
 from scenarios.futures import Z90, Future, future_draw, future_expected
@@ -33,7 +34,6 @@ HORIZON_MONTHS = 24
 DRAWS = 32
 SEED = 1
 RESERVE_RATIO = 0.1
-DAY_FIRST, DAY_LAST = date(2000, 1, 1), date(2100, 1, 1)
 KEPT_S = 3600
 
 
@@ -207,16 +207,16 @@ def _rating(snapshot: FleetSnapshot, table: RatingTable, problem: Problem, servi
 
 def _run_outs(problem: Problem, regions: Sequence[str]) -> list[dict[str, Any]]:
     """Return when each region in scope runs out; the unit asked about does not matter, so the answer is shared."""
-    if not regions:
+    served = [service.region in regions and service.demand_request_s > 0 for service in problem.snapshot.services]
+    if not any(served):
         return []
     key = f"capacity-run-out:{problem.snapshot.digest}:{ENGINE_VERSION}:{RATING_VERSION}:{','.join(regions)}"
     known: list[dict[str, Any]] | None = _cache_get(key)
     if known is None:
-        plan = plan_capacity(problem)
+        plan = plan_capacity(replace(problem, in_scope=np.array(served, dtype=bool)))
         known = [
             {"region": region.slug, "run_out": asdict(region.run_out), "sentence": region.sentence}
             for region in plan.regions
-            if region.slug in regions
         ]
         _cache_set(key, known)
     return known

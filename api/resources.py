@@ -1,0 +1,194 @@
+"""What all views share: who may, how often, which parameters, versions as ETags."""
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from django.conf import settings
+from django.db.models import Model, QuerySet
+from rest_framework import mixins, viewsets
+from rest_framework.exceptions import ValidationError
+from rest_framework.parsers import MultiPartParser
+from rest_framework.request import Request
+from rest_framework.response import Response
+from rest_framework.serializers import BaseSerializer
+from rest_framework.views import APIView
+
+from api.auth import Right
+from api.errors import MissingMatchError, StaleError, TooLargeError
+from api.filters import SHAPING, Param, fields_read, params_check, params_of
+from api.idempotency import idempotent
+from api.throttles import Allowance
+from fleet.services import row_delete
+
+BODY_MAX_BYTE = 2**20
+FORM_EXTRA_BYTE = 2**16  # boundaries and names around an uploaded file
+SAFE = ("GET", "HEAD", "OPTIONS")
+VERBS = {"POST": "add", "PUT": "change", "PATCH": "change", "DELETE": "delete"}
+
+
+class Door(APIView):
+    """Rights, rates and strict parameters of any view."""
+
+    rights: Mapping[str, Right] = {}
+    buckets: Mapping[str, str] = {}
+    own_params: Mapping[str, tuple[str, ...]] = {}
+    allowance: Allowance | None = None
+
+    @property
+    def verb(self) -> str:
+        """Name of what is done: the action of a view set, else the method in small letters."""
+        method = (self.request.method or "").lower()
+        return getattr(self, "action", method) or method
+
+    def right(self) -> Right:
+        """Return what the request needs; reading needs the scope only."""
+        if self.verb in self.rights:
+            return self.rights[self.verb]
+        model = getattr(getattr(self, "queryset", None), "model", None)
+        if self.request.method in SAFE or model is None or getattr(self, "action", "") is None:
+            return Right("read")
+        verb = VERBS.get(self.request.method or "", "change")
+        return Right("write", (f"{model._meta.app_label}.{verb}_{model._meta.model_name}",))
+
+    def bucket(self) -> str:
+        """Return the bucket in which the request is counted."""
+        return self.buckets.get(self.verb, "read" if self.request.method in SAFE else "write")
+
+    def allowed_params(self) -> Iterable[str]:
+        """Return the query parameters that the request may carry."""
+        return self.own_params.get(self.verb, ())
+
+    def initial(self, request: Request, *args: Any, **kwargs: Any) -> None:
+        """Let in who may come in, then look at the parameters and the size of the body."""
+        super().initial(request, *args, **kwargs)
+        params_check(request, self.allowed_params())
+        form = any(issubclass(parser, MultiPartParser) for parser in self.parser_classes)
+        limit_byte = settings.TRACE_MAX_BYTE + FORM_EXTRA_BYTE if form else BODY_MAX_BYTE
+        length = str(request.META.get("CONTENT_LENGTH") or "0")
+        if length.isdigit() and int(length) > limit_byte:
+            raise TooLargeError(f"The body is larger than {limit_byte} byte.")
+
+    def finalize_response(self, request: Any, response: Any, *args: Any, **kwargs: Any) -> Any:
+        """Show what is left of the rate; answers are private."""
+        response = super().finalize_response(request, response, *args, **kwargs)
+        if self.allowance is not None:
+            for name, value in self.allowance.headers().items():
+                response[name] = value
+        response.setdefault("Cache-Control", "private, no-cache")
+        return response
+
+
+class ReadResource(Door, mixins.ListModelMixin, mixins.RetrieveModelMixin, viewsets.GenericViewSet[Any]):
+    """Rows as lists and one by one."""
+
+    filters: Mapping[str, str] = {}
+    search: tuple[str, ...] = ()
+    lookup_value_regex = "[0-9]{1,18}"
+    match_required = False
+
+    @property
+    def rows_model(self) -> type[Model]:
+        """The model of the rows."""
+        view: Any = self
+        return view.queryset.model
+
+    def params(self) -> dict[str, Param]:
+        """Return the filters of the list."""
+        return params_of(self.rows_model, tuple(self.filters.items()))
+
+    def orderings(self) -> dict[str, str]:
+        """Return the fields that a list may be sorted by, with their paths."""
+        plain = {p.name: p.path for p in self.params().values() if not p.suffix and not p.name.endswith("_id")}
+        return {"id": "pk", **plain}
+
+    def allowed_params(self) -> Iterable[str]:
+        """Return the filters and the common parameters of a list, and what shapes any answer of rows."""
+        own = self.own_params.get(self.verb, ())
+        if self.verb == "list":
+            common = ("limit", "offset", "cursor", "ordering", *SHAPING, *(["q"] if self.search else []))
+            return (*self.params(), *common, *own)
+        return (*SHAPING, *own) if self.verb == "retrieve" else own
+
+    def get_serializer(self, *args: Any, **kwargs: Any) -> BaseSerializer[Any]:
+        """Return the serializer with the fields that the request asks for."""
+        serializer = super().get_serializer(*args, **kwargs)
+        shaped: Any = getattr(serializer, "child", serializer)
+        if self.verb in {"list", "retrieve"} and hasattr(shaped, "only"):
+            shaped.only(fields_read(self.request, list(shaped.fields)))
+        return serializer
+
+    def retrieve(self, request: Request, *args: Any, **kwargs: Any) -> Response:
+        """Show one."""
+        row = self.get_object()
+        etag = etag_of(row)
+        if etag and etag_is_named(etag, request.headers.get("If-None-Match", "")):
+            return Response(status=304, headers={"ETag": etag})
+        return Response(self.get_serializer(row).data, headers={"ETag": etag} if etag else None)
+
+
+class EditResource(ReadResource):
+    """Rows that can be made, edited and deleted under their version."""
+
+    http_method_names = ["get", "head", "post", "patch", "delete"]
+
+    @idempotent()
+    def create(self, request: Request, *args: Any, **kwargs: Any) -> Response:
+        """Make one."""
+        serializer = self.get_serializer(data=request.data)
+        serializer.is_valid(raise_exception=True)
+        row = serializer.save(**self.made_with())
+        data = self.get_serializer(self.reread(row)).data
+        return Response(data, status=201, headers={"Location": data["url"], "ETag": etag_of(row)})
+
+    def made_with(self) -> dict[str, Any]:
+        """Return values that a new row has beside those of the body."""
+        return {}
+
+    def reread(self, row: Any) -> Any:
+        """Return the row as it is stored, with its neighbours."""
+        queryset: QuerySet[Any] = self.get_queryset()
+        return queryset.get(pk=row.pk)
+
+    def partial_update(self, request: Request, *args: Any, **kwargs: Any) -> Response:
+        """Edit some fields."""
+        row = self.get_object()
+        self.match_check(row)
+        serializer = self.get_serializer(row, data=request.data, partial=True)
+        serializer.is_valid(raise_exception=True)
+        row = serializer.save()
+        return Response(self.get_serializer(self.reread(row)).data, headers={"ETag": etag_of(row)})
+
+    def destroy(self, request: Request, *args: Any, **kwargs: Any) -> Response:
+        """Delete it; what is used elsewhere stays, 409."""
+        row = self.get_object()
+        row_delete(row, version=row.version if self.match_check(row) else None)
+        return Response(status=204)
+
+    def match_check(self, row: Any) -> bool:
+        """Compare If-Match with the row's version; return whether there was one."""
+        raw = self.request.headers.get("If-Match")
+        if raw is None:
+            if self.match_required:
+                raise MissingMatchError
+            return False
+        if not etag_is_named(etag_of(row), raw):
+            raise StaleError
+        return True
+
+
+def etag_of(row: Any) -> str:
+    """Return the ETag of a row with a version; empty for others."""
+    version = getattr(row, "version", None)
+    return f'"{version}"' if version is not None else ""
+
+
+def etag_is_named(etag: str, header: str) -> bool:
+    """Return whether a header of ETags names one."""
+    return header.strip() == "*" or etag in (tag.strip().removeprefix("W/") for tag in header.split(","))
+
+
+def object_check(data: Any) -> dict[str, Any]:
+    """Return a body that is one JSON object, or refuse it."""
+    if not isinstance(data, Mapping):
+        raise ValidationError({"": ["A JSON object is needed."]})
+    return dict(data)

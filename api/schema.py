@@ -1,0 +1,158 @@
+"""The OpenAPI document: what every operation adds to it, and where it is served."""
+
+from functools import cache
+from typing import Any, Literal
+
+from django.http import HttpResponse
+from drf_spectacular.generators import SchemaGenerator
+from drf_spectacular.openapi import AutoSchema
+from drf_spectacular.renderers import OpenApiJsonRenderer2, OpenApiYamlRenderer2
+from drf_spectacular.utils import OpenApiParameter, extend_schema
+from rest_framework.exceptions import ValidationError
+from rest_framework.request import Request
+
+from api.errors import MEDIA_TYPE
+from api.resources import Door
+
+ALWAYS = (400, 401, 403, 429, 500, 503)
+WITH_BODY = (409, 413, 415, 422)
+MEANINGS = {
+    400: "The request cannot be read; `errors` names the places.",
+    401: "Nobody is signed in, or the token opens nothing.",
+    403: "You, or the token, may not do this.",
+    404: "There is no such thing, or you may not see it.",
+    409: "It goes against the state of the object.",
+    412: "It was edited since you read it.",
+    413: "The body is too large.",
+    415: "The body has another media type.",
+    422: "The Idempotency-Key was used for another request.",
+    428: "If-Match is missing.",
+    429: "Too many requests; `Retry-After` says when to come back.",
+    500: "An internal error, logged.",
+    503: "The data base or the broker does not answer; `Retry-After` says when to come back.",
+}
+PROBLEM = {
+    "type": "object",
+    "description": "RFC 9457. `code` names the kind of problem for programs; `errors` the places at fault.",
+    "required": ["type", "title", "status", "detail", "instance", "code", "errors"],
+    "properties": {
+        "type": {"type": "string"},
+        "title": {"type": "string"},
+        "status": {"type": "integer"},
+        "detail": {"type": "string"},
+        "instance": {"type": "string"},
+        "code": {"type": "string"},
+        "errors": {
+            "type": "array",
+            "items": {
+                "type": "object",
+                "required": ["message"],
+                "properties": {
+                    "field": {"type": ["string", "null"]},
+                    "index": {"type": "integer"},
+                    "line": {"type": ["integer", "null"]},
+                    "column": {"type": ["string", "integer", "null"]},
+                    "message": {"type": "string"},
+                },
+            },
+        },
+    },
+}
+FIELDS = OpenApiParameter("fields", str, description="Fields to show, with commas; default: all.")
+BRIEF = OpenApiParameter("brief", bool, description="Show id, url, display and slug alone.")
+IF_NONE_MATCH = OpenApiParameter(
+    "If-None-Match", str, OpenApiParameter.HEADER, description="ETag that you have: 304 if it is still the present one."
+)
+IDEMPOTENCY_KEY = OpenApiParameter(
+    "Idempotency-Key",
+    {"type": "string", "minLength": 1, "maxLength": 200},
+    OpenApiParameter.HEADER,
+    description="Makes a repeat of the same request safe for a day: it gets the first answer.",
+)
+
+
+class OperationSchema(AutoSchema):
+    """Adds the headers, the shaping parameters and the problems that all operations share."""
+
+    def get_override_parameters(self) -> Any:
+        """Return the common parameters of an operation."""
+        verb = getattr(self.view, "action", None) or self.method.lower()
+        handler = getattr(self.view, verb, None)
+        found = []
+        if verb in {"list", "retrieve"} and hasattr(self.view, "filters"):
+            found += [FIELDS, BRIEF]
+        if verb == "retrieve" and hasattr(self._model(), "version"):
+            found.append(IF_NONE_MATCH)
+        if verb in {"partial_update", "destroy"} and hasattr(self._model(), "version"):
+            text = "ETag that you have read: 412 if somebody has edited it since."
+            required = bool(getattr(self.view, "match_required", False))
+            found.append(
+                OpenApiParameter("If-Match", str, OpenApiParameter.HEADER, required=required, description=text)
+            )
+        if getattr(handler, "is_idempotent", False):
+            found.append(IDEMPOTENCY_KEY)
+        return found
+
+    def _model(self) -> Any:
+        return getattr(getattr(self.view, "queryset", None), "model", None)
+
+    def _get_response_bodies(self, direction: Literal["request", "response"] = "response") -> dict[str, Any]:
+        bodies: dict[str, Any] = super()._get_response_bodies(direction)
+        verb = getattr(self.view, "action", None) or self.method.lower()
+        codes = [*ALWAYS]
+        if "{" in self.path:
+            codes.append(404)
+        if self.method in {"POST", "PUT", "PATCH"}:
+            codes += WITH_BODY
+        if self.method == "DELETE":
+            codes.append(409)
+        if verb in {"partial_update", "destroy"} and hasattr(self._model(), "version"):
+            codes += [412] + ([428] if getattr(self.view, "match_required", False) else [])
+        if verb == "retrieve" and hasattr(self._model(), "version"):
+            bodies["304"] = {"description": "Nothing has changed."}
+        content = {MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/Problem"}}}
+        for code in sorted(codes):
+            bodies.setdefault(str(code), {"description": MEANINGS[code], "content": content})
+        return bodies
+
+
+def finish(result: dict[str, Any], **_: Any) -> dict[str, Any]:
+    """Add the problem; a request takes no unknown field, and a row may lack any field, for `?fields=` chooses."""
+    components = result["components"]["schemas"]
+    for name, component in components.items():
+        if name.endswith("Request") and component.get("type") == "object":
+            component["additionalProperties"] = False
+        elif {"url", "display"} <= set(component.get("properties", ())):
+            component.pop("required", None)
+    components["Problem"] = PROBLEM
+    return result
+
+
+def document() -> dict[str, Any]:
+    """Return the OpenAPI document."""
+    schema: dict[str, Any] = SchemaGenerator().get_schema(request=None, public=True)
+    return schema
+
+
+@cache
+def document_bytes(form: str) -> bytes:
+    """Return the document as json or yaml; made once in a process."""
+    renderer = OpenApiYamlRenderer2() if form == "yaml" else OpenApiJsonRenderer2()
+    return bytes(renderer.render(document(), renderer_context={}))
+
+
+class SchemaView(Door):
+    """The OpenAPI document, json or yaml. It says nothing about a fleet, so everybody may read it."""
+
+    authentication_classes = ()
+    permission_classes = ()
+    own_params = {"get": ("format",)}
+
+    @extend_schema(exclude=True)
+    def get(self, request: Request) -> HttpResponse:
+        """Show it."""
+        form = request.query_params.get("format") or ("yaml" if "yaml" in request.headers.get("Accept", "") else "json")
+        if form not in {"json", "yaml"}:
+            raise ValidationError({"format": ["json or yaml."]})
+        media = "application/yaml" if form == "yaml" else "application/vnd.oai.openapi+json"
+        return HttpResponse(document_bytes(form), content_type=f"{media}; charset=utf-8")

@@ -1,0 +1,490 @@
+"""Rows and questions as JSON, and back. What may be saved is the services' decision."""
+
+import difflib
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from django.db.models import Model
+from drf_spectacular.extensions import OpenApiSerializerFieldExtension
+from drf_spectacular.utils import extend_schema_field
+from rest_framework import serializers
+from rest_framework.reverse import reverse
+
+from api.models import Token
+from fleet import services as fleet_services
+from fleet.models import Delivery, Hall, Host, HostType, Rack, Readiness, Region, Row, Service, Site
+from scenarios.models import Report, Run, Scenario, Schedule, Trace
+from scenarios.schedules import schedule_next, schedule_save
+from scenarios.services import scenario_save
+
+INTEGER_MAX = 2**31 - 1
+COMMON = ["id", "url", "display"]
+KEPT = ["version", "created_at", "updated_at"]
+DATES = ["planned_on", "in_service_on", "out_of_service_on"]
+
+
+def row_url(row: Model, request: Any, suffix: str = "detail") -> str:
+    """Return the address of a row."""
+    return str(reverse(f"api:{row._meta.model_name}-{suffix}", kwargs={"pk": row.pk}, request=request))
+
+
+class BriefField(serializers.RelatedField[Any, Any, Any]):
+    """A related row: shown in brief, taken as its slug or its id."""
+
+    default_error_messages = {
+        "missing": "There is no {what} {value!r}.",
+        "wrong": "The slug or the id of a {what} is needed.",
+    }
+
+    def use_pk_only_optimization(self) -> bool:
+        """The whole row is shown."""
+        return False
+
+    def to_representation(self, row: Any) -> dict[str, Any]:
+        """Return the row in brief."""
+        shown = {"id": row.pk, "url": row_url(row, self.context.get("request")), "display": str(row)}
+        return {**shown, "slug": row.slug} if hasattr(row, "slug") else shown
+
+    def to_internal_value(self, value: Any) -> Any:
+        """Find the row."""
+        queryset = self.get_queryset()
+        assert queryset is not None  # noqa: S101 -- a field that is only read is never asked
+        what = queryset.model._meta.verbose_name
+        if isinstance(value, bool) or not isinstance(value, int | str):
+            self.fail("wrong", what=what)
+        if isinstance(value, str) and (not hasattr(queryset.model, "slug") or "\x00" in value):
+            self.fail("wrong", what=what)
+        row = queryset.filter(**{"pk" if isinstance(value, int) else "slug": value}).first()
+        if row is None:
+            self.fail("missing", what=what, value=value if isinstance(value, int) else value[:80])
+        return row
+
+
+class BriefFieldSchema(OpenApiSerializerFieldExtension):
+    """How the schema describes both sides of it."""
+
+    target_class = "api.serializers.BriefField"
+
+    def map_serializer_field(self, auto_schema: Any, direction: str) -> dict[str, Any]:
+        """Return slug or id for a request, the brief row for an answer."""
+        field = self.target
+        model = field.queryset.model if field.queryset is not None else None
+        if direction == "request":
+            by_id = {"type": "integer", "minimum": 1, "maximum": INTEGER_MAX}
+            return {"oneOf": [{"type": "string", "maxLength": 50}, by_id]} if hasattr(model, "slug") else by_id
+        properties = {
+            "id": {"type": "integer"},
+            "url": {"type": "string", "format": "uri"},
+            "display": {"type": "string"},
+            "slug": {"type": "string"},
+        }
+        return {"type": "object", "required": COMMON, "properties": properties}
+
+
+class StrictSerializer(serializers.Serializer[Any]):
+    """Refuses fields that it does not know; its own that cannot be written are left aside."""
+
+    def to_internal_value(self, data: Any) -> Any:
+        """Read the fields."""
+        if isinstance(data, dict):
+            unknown = [name for name in data if name not in self.fields]
+            if unknown:
+                raise serializers.ValidationError({name[:80] or "''": [self._hint(name)] for name in unknown})
+        return super().to_internal_value(data)
+
+    def _hint(self, name: str) -> str:
+        known = [own for own, field in self.fields.items() if not field.read_only]
+        close = difflib.get_close_matches(name, known, n=2)
+        return f"Unknown field; did you mean {' or '.join(close)}?" if close else "Unknown field."
+
+
+class RowSerializer(StrictSerializer, serializers.ModelSerializer[Any]):
+    """A row with its address. Subclasses name the service that saves it."""
+
+    url = serializers.SerializerMethodField()
+    display = serializers.SerializerMethodField()
+    row_save: Callable[..., Any] = staticmethod(fleet_services.row_save)
+
+    def get_url(self, row: Model) -> str:
+        """Return the address of the row."""
+        return row_url(row, self.context.get("request"))
+
+    def get_display(self, row: Model) -> str:
+        """Return the row as people call it."""
+        return str(row)
+
+    def only(self, names: Sequence[str] | None) -> None:
+        """Leave out every field that is not named."""
+        hidden = set() if names is None else {str(name) for name in self.fields} - set(names)
+        for name in hidden:
+            self.fields.pop(name)
+
+    def build_standard_field(self, field_name: str, model_field: Any) -> Any:
+        """Whole numbers have one limit, whatever data base is below."""
+        kind, options = super().build_standard_field(field_name, model_field)
+        if issubclass(kind, serializers.IntegerField) and not options.get("read_only"):
+            options["max_value"] = min(options.get("max_value") or INTEGER_MAX, INTEGER_MAX)
+        return kind, options
+
+    def create(self, values: dict[str, Any]) -> Any:
+        """Save a new row by its service."""
+        return self.row_save(self.Meta.model(**values))  # type: ignore[misc]
+
+    def update(self, row: Any, values: dict[str, Any]) -> Any:
+        """Save an edit by its service, under the version that was read."""
+        for name, value in values.items():
+            setattr(row, name, value)
+        return self.row_save(row, version=row.version)
+
+
+class RegionSerializer(RowSerializer):
+    """A region."""
+
+    class Meta:
+        model = Region
+        fields = [*COMMON, "slug", "name", *KEPT]
+        read_only_fields = fields
+
+
+class SiteSerializer(RowSerializer):
+    """A site."""
+
+    region = BriefField(read_only=True)
+
+    class Meta:
+        model = Site
+        fields = [*COMMON, "slug", "name", "region", "pue_ratio", *DATES, *KEPT]
+        read_only_fields = fields
+
+
+class HallSerializer(RowSerializer):
+    """A hall."""
+
+    site = BriefField(read_only=True)
+
+    class Meta:
+        model = Hall
+        fields = [*COMMON, "slug", "name", "site", "cooling", *KEPT]
+        read_only_fields = fields
+
+
+class RowOfRacksSerializer(RowSerializer):
+    """A row of racks."""
+
+    hall = BriefField(read_only=True)
+
+    class Meta:
+        model = Row
+        fields = [*COMMON, "slug", "hall", "position", *KEPT]
+        read_only_fields = fields
+
+
+class RackSerializer(RowSerializer):
+    """A rack."""
+
+    row = BriefField(read_only=True)
+
+    class Meta:
+        model = Rack
+        fields = [*COMMON, "slug", "row", "position", "height_u", "power_limit_w", *DATES, *KEPT]
+        read_only_fields = fields
+
+
+class HostTypeSerializer(RowSerializer):
+    """A host type."""
+
+    class Meta:
+        model = HostType
+        fields = [*COMMON, "slug", "name", "chip", "chips", "height_u", "power_w", "idle_w", "source", *KEPT]
+
+
+class HostSerializer(RowSerializer):
+    """A host."""
+
+    host_type = BriefField(read_only=True)
+    rack = BriefField(read_only=True)
+
+    class Meta:
+        model = Host
+        fields = [*COMMON, "slug", "host_type", "rack", "position_u", *DATES, *KEPT]
+        read_only_fields = fields
+
+
+class ServiceSerializer(RowSerializer):
+    """A service."""
+
+    region = BriefField(queryset=Region.objects.all())
+
+    class Meta:
+        model = Service
+        fields = [
+            *(*COMMON, "slug", "name", "region", "model", "profile", "tier"),
+            *("ttft_s", "tpot_s", "percentile", "demand_on", "demand_request_s"),
+            *("growth_ratio", "growth_low_ratio", "growth_high_ratio", "movable", "note", *KEPT),
+        ]
+
+
+class ReadinessSerializer(RowSerializer):
+    """A sign-off."""
+
+    service = BriefField(queryset=Service.objects.all())
+
+    class Meta:
+        model = Readiness
+        fields = [*COMMON, "service", "chip", "ready_on", "note", *KEPT]
+
+
+class DeliverySerializer(RowSerializer):
+    """A delivery."""
+
+    site = BriefField(queryset=Site.objects.all())
+    host_type = BriefField(queryset=HostType.objects.all())
+
+    class Meta:
+        model = Delivery
+        fields = [
+            *(*COMMON, "slug", "site", "host_type", "quantity", "expected_on"),
+            *("slip_p50_days", "slip_p90_days", "fill_ratio", "note", *KEPT),
+        ]
+
+
+class TraceSerializer(RowSerializer):
+    """A recorded workload, without its arrays."""
+
+    owner = serializers.SlugRelatedField[Any](
+        slug_field="username", read_only=True, allow_null=True, help_text="Who made it."
+    )
+    mix = serializers.DictField(read_only=True, help_text="Token mix: means, percentiles, burstiness.")
+
+    class Meta:
+        model = Trace
+        fields = [*COMMON, "name", "digest", "requests", "mix", "owner", "created_at"]
+        read_only_fields = fields
+
+
+class TraceUploadSerializer(StrictSerializer):
+    """An upload: csv or csv.gz with arrival_s, input_tokens, output_tokens."""
+
+    file = serializers.FileField(help_text="csv or csv.gz.")
+    name = serializers.CharField(max_length=120, required=False, help_text="Empty: the name of the file.")
+
+
+class ScenarioSerializer(RowSerializer):
+    """A question about the fleet."""
+
+    trace = BriefField(queryset=Trace.objects.defer("arrays"), required=False, allow_null=True)
+    services = serializers.ListField(
+        child=serializers.CharField(max_length=50),
+        required=False,
+        help_text="Slugs of the services asked about; empty: all of them.",
+    )
+    owner = serializers.SlugRelatedField[Any](
+        slug_field="username", read_only=True, allow_null=True, help_text="Who made it."
+    )
+    row_save = staticmethod(scenario_save)
+
+    class Meta:
+        model = Scenario
+        fields = [
+            *(*COMMON, "name", "kind", "note", "starts_on", "ends_on", "trace", "services", "reserve_ratio"),
+            *("growth_override_ratio", "dual_run_months", "draws", "seed", "owner", "is_demo", *KEPT),
+        ]
+        read_only_fields = ["is_demo", *KEPT]
+
+
+class ScheduleSerializer(RowSerializer):
+    """A scenario that is run at set times."""
+
+    scenario = BriefField(queryset=Scenario.objects.all())
+    owner = serializers.SlugRelatedField[Any](
+        slug_field="username", read_only=True, allow_null=True, help_text="Who made it."
+    )
+    row_save = staticmethod(schedule_save)
+
+    class Meta:
+        model = Schedule
+        fields = [
+            *(*COMMON, "name", "scenario", "cron", "zone", "enabled", "next_fire_at", "owner", "is_demo", *KEPT),
+        ]
+        read_only_fields = ["next_fire_at", "is_demo", *KEPT]
+
+
+class ScheduleDetailSerializer(ScheduleSerializer):
+    """A schedule with its next five times."""
+
+    next_fire_times = serializers.SerializerMethodField(help_text="The next five, in the schedule's zone.")
+
+    class Meta(ScheduleSerializer.Meta):
+        fields = [*ScheduleSerializer.Meta.fields, "next_fire_times"]
+
+    @extend_schema_field({"type": "array", "items": {"type": "string", "format": "date-time"}})
+    def get_next_fire_times(self, schedule: Schedule) -> list[str]:
+        """Return the next five times; none while it is switched off."""
+        return [at.isoformat() for at in schedule_next(schedule)] if schedule.enabled else []
+
+
+class RunSerializer(RowSerializer):
+    """An answer in the making, without its result."""
+
+    scenario = BriefField(read_only=True)
+    schedule = BriefField(read_only=True, allow_null=True)
+    owner = serializers.SlugRelatedField[Any](
+        slug_field="username", read_only=True, allow_null=True, help_text="Who made it."
+    )
+    inputs = serializers.DictField(read_only=True, help_text="The scenario as it was when the run was started.")
+    result_url = serializers.SerializerMethodField(help_text="Where the result is, once there is one.")
+
+    class Meta:
+        model = Run
+        fields = [
+            *(*COMMON, "scenario", "status", "progress_ratio", "stage", "attempt", "seed", "inputs", "inputs_digest"),
+            *("snapshot_digest", "engine_version", "error", "result_url", "schedule", "fire_at", "owner"),
+            *("created_at", "started_at", "finished_at"),
+        ]
+        read_only_fields = fields
+
+    def get_result_url(self, run: Run) -> str | None:
+        """Return the address of the result of a run that is done."""
+        return row_url(run, self.context.get("request"), "result") if run.status == Run.Status.DONE else None
+
+
+class ReportSerializer(RowSerializer):
+    """What a scheduled run left behind."""
+
+    run = BriefField(read_only=True)
+    schedule = BriefField(read_only=True, allow_null=True)
+    html_url = serializers.SerializerMethodField()
+    csv_url = serializers.SerializerMethodField()
+
+    class Meta:
+        model = Report
+        fields = [*COMMON, "uid", "title", "run", "schedule", "html_url", "csv_url", "created_at"]
+        read_only_fields = fields
+
+    def get_html_url(self, report: Report) -> str:
+        """Return the address of the page."""
+        return row_url(report, self.context.get("request"), "html")
+
+    def get_csv_url(self, report: Report) -> str:
+        """Return the address of the table."""
+        return row_url(report, self.context.get("request"), "csv")
+
+
+class TokenSerializer(RowSerializer):
+    """A token, without its secret."""
+
+    scopes = serializers.ListField(child=serializers.ChoiceField(choices=Token.Scope.choices), min_length=1)
+
+    class Meta:
+        model = Token
+        fields = [
+            *(*COMMON, "name", "prefix", "scopes", "expires_at", "last_used_at", "revoked", "created_at"),
+        ]
+        read_only_fields = ["revoked"]
+
+
+class TokenMadeSerializer(TokenSerializer):
+    """A token as it is made: the only time its secret is shown."""
+
+    secret = serializers.CharField(
+        read_only=True, allow_null=True, help_text="Shown once; null where the answer is replayed."
+    )
+
+    class Meta(TokenSerializer.Meta):
+        fields = [*TokenSerializer.Meta.fields, "secret"]
+
+
+# --- the capacity query ---
+class ScopeSerializer(StrictSerializer):
+    """Where: one site, one region, or everywhere."""
+
+    site = serializers.CharField(max_length=50, required=False, help_text="Slug of a site.")
+    region = serializers.CharField(max_length=50, required=False, help_text="Slug of a region.")
+
+
+class UnitSerializer(StrictSerializer):
+    """What is counted: one more host of a type."""
+
+    host_type = serializers.CharField(max_length=50, help_text="Slug of a host type.")
+
+
+class CapacityQuestionSerializer(StrictSerializer):
+    """How many more hosts fit, what stops the next one, what they would serve, and how long the fleet lasts."""
+
+    as_of = serializers.DateField(help_text="Day asked about.")
+    scope = ScopeSerializer(required=False)
+    unit = UnitSerializer()
+    service = serializers.CharField(max_length=50, required=False, allow_null=True, help_text="Slug of a service.")
+    quantile = serializers.FloatField(
+        default=0.5, min_value=0.05, max_value=0.95, help_text="How sure the figures of `sure` shall be. [-]"
+    )
+
+
+class BandSerializer(serializers.Serializer[Any]):
+    """P10, P50 and P90."""
+
+    p10 = serializers.FloatField()
+    p50 = serializers.FloatField()
+    p90 = serializers.FloatField()
+
+
+class MonthBandSerializer(serializers.Serializer[Any]):
+    """Months, YYYY-MM; null: not within the horizon."""
+
+    p10 = serializers.CharField(allow_null=True)
+    p50 = serializers.CharField(allow_null=True)
+    p90 = serializers.CharField(allow_null=True)
+
+
+class BindingSerializer(serializers.Serializer[Any]):
+    """What stops the next host."""
+
+    constraint = serializers.CharField()
+    object = serializers.CharField(help_text="The rack that comes closest to taking one more.")
+    share = serializers.FloatField(help_text="Share of the racks that it stops. [-]")
+
+
+class RegionRunOutSerializer(serializers.Serializer[Any]):
+    """When one region runs out."""
+
+    region = serializers.CharField()
+    run_out = MonthBandSerializer()
+    sentence = serializers.CharField()
+
+
+class CalibrationSerializer(serializers.Serializer[Any]):
+    """How far the rates were held against measurements."""
+
+    basis = serializers.CharField()
+    mape = serializers.FloatField(allow_null=True, help_text="Mean absolute percentage error. [%]")
+    n = serializers.IntegerField(help_text="Measurements behind it. [-]")
+    as_of = serializers.DateField(allow_null=True)
+
+
+class SureSerializer(serializers.Serializer[Any]):
+    """What holds with the probability that was asked for."""
+
+    quantile = serializers.FloatField()
+    hosts = serializers.FloatField(help_text="At least so many fit. [-]")
+    tok_s = serializers.FloatField(allow_null=True, help_text="They serve at least this. [tok/s]")
+    run_out = serializers.CharField(allow_null=True, help_text="Not before this month; null: beyond the horizon.")
+
+
+class CapacityAnswerSerializer(serializers.Serializer[Any]):
+    """The answer to a capacity query."""
+
+    question = serializers.DictField(help_text="What was asked, in full.")
+    fits = BandSerializer(help_text="Hosts that the racks still take, after the deliveries due by then. [-]")
+    fits_without_deliveries = serializers.IntegerField(help_text="The same if none of them comes. [-]")
+    tok_s = BandSerializer(allow_null=True, help_text="Output tokens per second of all that fit. [tok/s]")
+    rating = serializers.DictField(allow_null=True, help_text="What one host does for the service, and its basis.")
+    binding = BindingSerializer(many=True)
+    run_out = MonthBandSerializer()
+    run_out_regions = RegionRunOutSerializer(many=True)
+    sure = SureSerializer()
+    horizon = serializers.ListField(child=serializers.CharField(), help_text="First and last month looked at.")
+    assumptions = serializers.ListField(child=serializers.CharField())
+    snapshot_digest = serializers.CharField()
+    engine_version = serializers.CharField()
+    rating_version = serializers.CharField()
+    calibration = CalibrationSerializer()

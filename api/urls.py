@@ -1,0 +1,47 @@
+"""Addresses under /api/."""
+
+from django.urls import include, path, re_path
+from rest_framework.routers import SimpleRouter
+
+from api import catalog, views
+from api.schema import SchemaView
+
+app_name = "api"
+
+router = SimpleRouter()
+for prefix, view in {
+    "regions": views.RegionView,
+    "sites": views.SiteView,
+    "halls": views.HallView,
+    "rows": views.RowView,
+    "racks": views.RackView,
+    "host-types": views.HostTypeView,
+    "hosts": views.HostView,
+    "services": views.ServiceView,
+    "readiness": views.ReadinessView,
+    "deliveries": views.DeliveryView,
+    "traces": views.TraceView,
+    "scenarios": views.ScenarioView,
+    "schedules": views.ScheduleView,
+    "runs": views.RunView,
+    "reports": views.ReportView,
+    "tokens": views.TokenView,
+}.items():
+    router.register(prefix, view, basename=str(view().rows_model._meta.model_name))
+router.register("chips", catalog.ChipView, basename="chip")
+router.register("models", catalog.LlmModelView, basename="llm-model")
+
+ROOT = {prefix: f"{basename}-list" for prefix, _, basename in router.registry}
+ROOT |= {"capacity/query": "capacity-query", "schema": "schema"}
+
+v1 = [
+    path("", views.RootView.as_view(names=ROOT), name="root"),
+    path("capacity/query/", views.CapacityQueryView.as_view(), name="capacity-query"),
+    path("schema/", SchemaView.as_view(), name="schema"),
+    *router.urls,
+]
+
+urlpatterns = [
+    path("v1/", include(v1)),
+    re_path(r"", views.UnknownView.as_view(), name="unknown"),
+]

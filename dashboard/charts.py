@@ -1,0 +1,323 @@
+"""Charts of a result: one Vega-Lite spec each, with the sentence that says what it shows and its table twin."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import altair as alt
+
+from dashboard.presenters import Cell, quantity_text, side_text, table_cells
+from scenarios.tables import Column, Table
+
+HEIGHT_PX = 260
+AVAILABLE, DEMANDED = "Available", "Demanded"
+
+
+@dataclass(frozen=True, slots=True)
+class Chart:
+    """A spec, its sentence, and its table twin: the same rows, nothing more."""
+
+    name: str
+    title: str
+    sentence: str
+    spec: dict[str, Any]
+    table: Table
+
+    @property
+    def spec_id(self) -> str:
+        """Name of the element that holds the spec on a page."""
+        return f"spec-{self.name}"
+
+    @property
+    def cells(self) -> list[list[Cell]]:
+        """Return the table twin for a page."""
+        return table_cells(self.table)
+
+
+def charts_of(result: Mapping[str, Any]) -> list[Chart]:
+    """Return the charts of a finished run, the most asked for first."""
+    if result["kind"] == "capacity":
+        return [capacity_chart(result, region) for region in result["regions"]]
+    return [serving_chart(result), racked_chart(result), share_chart(result)]
+
+
+def charts_overview(result: Mapping[str, Any]) -> list[Chart]:
+    """Return the charts that the overview shows: until when, and how much is homegrown."""
+    return charts_of(result) if result["kind"] == "capacity" else [share_chart(result)]
+
+
+# --- capacity against demand ------------------------------------------------------------------------------------------
+def capacity_chart(result: Mapping[str, Any], region: Mapping[str, Any]) -> Chart:
+    """What a region can serve against what is asked of it, with the month in which it runs out."""
+    quantiles = ("p10", "p50", "p90")
+    table = Table(
+        name=f"capacity-{region['slug']}",
+        caption=f"{region['name']}: capacity against demand, output tokens per second in the busiest hour",
+        columns=(
+            Column("month", "Month"),
+            *(Column(f"available_tok_s_{q}", f"Available, {q.upper()}", "tok/s") for q in quantiles),
+            *(Column(f"demanded_tok_s_{q}", f"Demanded, {q.upper()}", "tok/s") for q in quantiles),
+        ),
+        rows=[
+            {
+                "month": period["month"],
+                **{f"{name}_{q}": period[name][q] for name in ("available_tok_s", "demanded_tok_s") for q in quantiles},
+            }
+            for period in region["periods"]
+        ],
+    )
+    first, last = region["periods"][0], region["periods"][-1]
+    sentence = (
+        f"{region['sentence']} From {first['month']} to {last['month']} demand goes from "
+        f"{quantity_text(first['demanded_tok_s']['p50'], 'tok/s')} to "
+        f"{quantity_text(last['demanded_tok_s']['p50'], 'tok/s')}, capacity from "
+        f"{quantity_text(first['available_tok_s']['p50'], 'tok/s')} to "
+        f"{quantity_text(last['available_tok_s']['p50'], 'tok/s')}. Modelled."
+    )
+    points = [
+        {"month": row["month"], "series": series, **{q: row[f"{series.lower()}_tok_s_{q}"] for q in quantiles}}
+        for row in table.rows
+        for series in (AVAILABLE, DEMANDED)
+    ]
+    return Chart(
+        name=table.name,
+        title=f"{region['name']}: capacity against demand",
+        sentence=sentence,
+        spec=_finished(_capacity_layers(points, region["run_out"], result["months"]), description=sentence),
+        table=table,
+    )
+
+
+def _capacity_layers(
+    points: Sequence[Mapping[str, Any]], run_out: Mapping[str, str | None], months: Sequence[str]
+) -> alt.LayerChart | alt.FacetChart:
+    scale = alt.Scale(domain=[AVAILABLE, DEMANDED])
+    line = alt.Legend(title=None, symbolType="stroke", symbolSize=260, symbolStrokeWidth=2.2, symbolOpacity=1)
+    base = alt.Chart(_inline(points)).encode(x=_months())
+    layers: list[alt.Chart] = [
+        base.mark_area(opacity=0.2).encode(
+            y=_amount("p10", "tok/s"),
+            y2="p90:Q",
+            fill=alt.Fill("series:N", legend=line, scale=scale),
+        ),
+        base.mark_line(strokeWidth=2.2).encode(
+            y=_amount("p50", "tok/s"),
+            stroke=alt.Stroke("series:N", legend=line, scale=scale),
+            strokeDash=alt.StrokeDash(
+                "series:N", legend=line, scale=alt.Scale(domain=[AVAILABLE, DEMANDED], range=[[1, 0], [6, 4]])
+            ),
+        ),
+        base.mark_point(size=28, filled=True, opacity=1, strokeWidth=0).encode(
+            y=_amount("p50", "tok/s"),
+            fill=alt.Fill("series:N", legend=line, scale=scale),
+            tooltip=[
+                alt.Tooltip("month:O", title="Month"),
+                alt.Tooltip("series:N", title="Series"),
+                *(alt.Tooltip(f"{q}:Q", title=f"{q.upper()} [tok/s]", format=",.0f") for q in ("p10", "p50", "p90")),
+            ],
+        ),
+    ]
+    return alt.layer(*layers, *_run_out_markers(run_out, months))
+
+
+def _run_out_markers(run_out: Mapping[str, str | None], months: Sequence[str]) -> list[alt.Chart]:
+    """Return a line and a label for each end of the band that lies within the horizon, one below the other."""
+    marks: list[alt.Chart] = []
+    for quantile, words in (("p50", "runs out, P50"), ("p10", "P10"), ("p90", "P90")):
+        month = run_out[quantile]
+        if month is None:
+            continue
+        is_late = months.index(month) > len(months) / 2
+        base = alt.Chart(_inline([{"month": month, "label": f"{words} {month}"}]))
+        dash, width = ([1, 0], 2.2) if quantile == "p50" else ([3, 3], 1.4)
+        marks.append(base.mark_rule(strokeWidth=width, strokeDash=dash, style="marker-rule").encode(x="month:O"))
+        marks.append(
+            base.mark_text(
+                align="right" if is_late else "left",
+                dx=-5 if is_late else 5,
+                dy=8 + 8 * len(marks),
+                style="marker-text",
+            ).encode(x="month:O", y=alt.value(0), text="label:N")
+        )
+    return marks
+
+
+# --- hosts by kind through the migration ------------------------------------------------------------------------------
+def serving_chart(result: Mapping[str, Any]) -> Chart:
+    """Hosts that carry traffic, by kind: the GPUs' part shrinks as services move."""
+    table = _kinds_table(
+        result, "serving", name="serving", caption="Hosts that carry traffic, by kind and month", decimals=1
+    )
+    return _kinds_chart(
+        result,
+        table,
+        title="Hosts that carry traffic, by kind",
+        verb="carry traffic",
+        note="Expected future; modelled.",
+    )
+
+
+def racked_chart(result: Mapping[str, Any]) -> Chart:
+    """Hosts that stand in racks, by kind: what was delivered and has room and power."""
+    table = _kinds_table(
+        result, "hosts", name="racked", caption="Hosts in racks on the first of the month, by kind", decimals=0
+    )
+    return _kinds_chart(
+        result, table, title="Hosts in racks, by kind", verb="stand in racks", note="Deliveries as expected; planned."
+    )
+
+
+def _kinds_table(result: Mapping[str, Any], state: str, *, name: str, caption: str, decimals: int) -> Table:
+    kinds = _kinds_in_order(result)
+    return Table(
+        name=name,
+        caption=caption,
+        columns=(
+            Column("month", "Month"),
+            *(Column(f"{kind['slug']}", _kind_label(kind), "hosts", decimals) for kind in kinds),
+        ),
+        rows=[
+            {"month": period["month"], **{kind["slug"]: period[state].get(kind["slug"], 0) for kind in kinds}}
+            for period in result["fleet"]["periods"]
+        ],
+    )
+
+
+def _kinds_chart(result: Mapping[str, Any], table: Table, *, title: str, verb: str, note: str) -> Chart:
+    kinds = _kinds_in_order(result)
+    labels = [_kind_label(kind) for kind in kinds]
+    first, last = table.rows[0], table.rows[-1]
+
+    def total(row: Mapping[str, Any], *, homegrown: bool) -> str:
+        return f"{sum(row[kind['slug']] for kind in kinds if kind['homegrown'] is homegrown):,.0f}"
+
+    sentence = (
+        f"From {first['month']} to {last['month']} the GPU hosts that {verb} go from "
+        f"{total(first, homegrown=False)} to {total(last, homegrown=False)}, "
+        f"the homegrown hosts from {total(first, homegrown=True)} to {total(last, homegrown=True)}. "
+        f"Pale bars are GPUs, solid ones homegrown. {note}"
+    )
+    points = [
+        {
+            "month": row["month"],
+            "kind": _kind_label(kind),
+            "order": at,
+            "side": side_text(homegrown=kind["homegrown"]),
+            "hosts": row[kind["slug"]],
+        }
+        for row in table.rows
+        for at, kind in enumerate(kinds)
+    ]
+    color = alt.Color("kind:N", title=None, sort=labels, scale=alt.Scale(domain=labels))
+    # told apart without colour: GPU bars are pale with an outline and lie below, homegrown bars are solid and lie above
+    pale = alt.FillOpacity(
+        "side:O", legend=None, sort=["GPU", "homegrown"], scale=alt.Scale(domain=["GPU", "homegrown"], range=[0.22, 1])
+    )
+    bars = (
+        alt.Chart(_inline(points))
+        .mark_bar(strokeWidth=1)
+        .encode(
+            x=_months(),
+            y=_amount("hosts", "hosts"),
+            color=color,
+            stroke=alt.Stroke("kind:N", title=None, sort=labels, scale=alt.Scale(domain=labels)),
+            fillOpacity=pale,
+            order=alt.Order("order:Q"),
+            tooltip=[
+                alt.Tooltip("month:O", title="Month"),
+                alt.Tooltip("kind:N", title="Host type"),
+                alt.Tooltip("hosts:Q", title="Hosts", format=",.1f"),
+            ],
+        )
+    )
+    return Chart(
+        name=table.name,
+        title=title,
+        sentence=sentence,
+        spec=_finished(bars, description=sentence),
+        table=table,
+    )
+
+
+def share_chart(result: Mapping[str, Any]) -> Chart:
+    """Which share of the output tokens homegrown chips serve, with its band."""
+    quantiles = ("p10", "p50", "p90")
+    table = Table(
+        name="homegrown-share",
+        caption="Share of output tokens served on homegrown chips, by month",
+        columns=(
+            Column("month", "Month"),
+            *(Column(f"homegrown_token_ratio_{q}", f"Share, {q.upper()}", "%", 1) for q in quantiles),
+        ),
+        rows=[
+            {
+                "month": period["month"],
+                **{f"homegrown_token_ratio_{q}": period["homegrown_token_ratio"][q] for q in quantiles},
+            }
+            for period in result["fleet"]["periods"]
+        ],
+    )
+    first, last = table.rows[0], table.rows[-1]
+    free = result["fleet"]["gpu_free"]["p50"]
+    end = f"no GPU is needed from {free}" if free else f"GPUs are still needed in {last['month']}"
+    sentence = (
+        f"Homegrown chips serve {quantity_text(first['homegrown_token_ratio_p50'], 'ratio')} of the output tokens in "
+        f"{first['month']} and {quantity_text(last['homegrown_token_ratio_p50'], 'ratio')} in {last['month']}; {end}. "
+        "Modelled, greedy plan."
+    )
+    points = [
+        {"month": row["month"], **{q: row[f"homegrown_token_ratio_{q}"] for q in quantiles}} for row in table.rows
+    ]
+    base = alt.Chart(_inline(points)).encode(x=_months())
+    layers = alt.layer(
+        base.mark_area(opacity=0.22).encode(y=_share("p10"), y2="p90:Q"),
+        base.mark_line(strokeWidth=2.2, point={"size": 24}).encode(
+            y=_share("p50"),
+            tooltip=[
+                alt.Tooltip("month:O", title="Month"),
+                *(alt.Tooltip(f"{q}:Q", title=q.upper(), format=".1%") for q in quantiles),
+            ],
+        ),
+    )
+    return Chart(
+        name=table.name,
+        title="Share of output tokens on homegrown chips",
+        sentence=sentence,
+        spec=_finished(layers, description=sentence),
+        table=table,
+    )
+
+
+# --- what all charts have in common -----------------------------------------------------------------------------------
+def _inline(points: Sequence[Mapping[str, Any]]) -> alt.Data:
+    return alt.Data(values=list(points))
+
+
+def _months() -> alt.X:
+    return alt.X(
+        "month:O", title=None, axis=alt.Axis(labelAngle=0, labelOverlap=True, labelSeparation=8, labelPadding=7)
+    )
+
+
+def _amount(field: str, unit: str) -> alt.Y:
+    return alt.Y(f"{field}:Q", title=unit, axis=alt.Axis(labelExpr="format(datum.value, '~s')", tickCount=5))
+
+
+def _share(field: str) -> alt.Y:
+    return alt.Y(f"{field}:Q", title="share", scale=alt.Scale(domain=[0, 1]), axis=alt.Axis(format=".0%", tickCount=5))
+
+
+def _finished(chart: alt.TopLevelMixin, *, description: str) -> dict[str, Any]:
+    sized = chart.properties(width="container", height=HEIGHT_PX, description=description)
+    # Altair's own validation of a spec takes half a second; the tests do it
+    return dict(sized.configure_legend(orient="top", labelLimit=320).to_dict(validate=False))
+
+
+def _kinds_in_order(result: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    """GPUs first: they lie at the bottom of every bar. Kinds that never appear are left out."""
+    seen = {slug for period in result["fleet"]["periods"] for slug, count in period["hosts"].items() if count}
+    return sorted((k for k in result["kinds"] if k["slug"] in seen), key=lambda kind: (kind["homegrown"], kind["slug"]))
+
+
+def _kind_label(kind: Mapping[str, Any]) -> str:
+    return f"{kind['slug']} ({side_text(homegrown=kind['homegrown'])})"

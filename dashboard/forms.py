@@ -1,0 +1,146 @@
+"""Forms of pages: parse and validate. The rules themselves are those of the scenarios room."""
+
+import zoneinfo
+from datetime import date
+from typing import Any
+
+from django import forms
+from django.conf import settings
+from django.core.exceptions import ValidationError
+from django.core.files.uploadedfile import UploadedFile
+from django.utils import timezone
+
+from fleet.models import Service
+from scenarios.checks import check_scenario, check_schedule
+from scenarios.models import Scenario, Schedule, Trace
+
+
+class DateInput(forms.DateInput):
+    """The browser's own date field; its value is always YYYY-MM-DD."""
+
+    input_type = "date"
+
+    def __init__(self, **attrs: str) -> None:
+        super().__init__(attrs=attrs, format="%Y-%m-%d")
+
+
+class DayForm(forms.Form):
+    """The day on which the fleet is shown; empty is today."""
+
+    day = forms.DateField(required=False, widget=DateInput(), label="Fleet on")
+
+    def clean_day(self) -> date:
+        """An empty day is today, in UTC."""
+        return self.cleaned_data["day"] or timezone.now().date()
+
+
+class ScenarioForm(forms.ModelForm):
+    """A scenario with the version that its editor has read."""
+
+    services = forms.MultipleChoiceField(
+        required=False,
+        widget=forms.CheckboxSelectMultiple,
+        label="Services asked about",
+        help_text="None ticked: all of them.",
+    )
+    trace_file = forms.FileField(
+        required=False,
+        label="Upload a trace",
+        help_text="CSV or gzip with arrival_s, input_tokens, output_tokens; it replaces the one chosen beside.",
+    )
+    version = forms.IntegerField(required=False, widget=forms.HiddenInput)
+
+    class Meta:
+        model = Scenario
+        fields = [
+            *(
+                "name",
+                "kind",
+                "starts_on",
+                "ends_on",
+                "note",
+                "services",
+                "trace",
+                "trace_file",
+                "growth_override_ratio",
+            ),
+            *("reserve_ratio", "dual_run_months", "draws", "seed"),
+        ]
+        widgets = {
+            "starts_on": DateInput(),
+            "ends_on": DateInput(),
+            "note": forms.Textarea(attrs={"rows": 3}),
+        }
+        labels = {
+            "kind": "Question",
+            "starts_on": "First month",
+            "ends_on": "Last month",
+            "trace": "Recorded workload",
+            "growth_override_ratio": "Growth for all services [1/month]",
+            "reserve_ratio": "Reserve [share of every host]",
+            "dual_run_months": "Dual run [months]",
+            "draws": "Futures drawn",
+            "seed": "Seed of the draws",
+        }
+        help_texts = {
+            "starts_on": "Judged as it stands on its first day.",
+            "ends_on": "",
+            "dual_run_months": "GPU hosts stay warm for so long behind traffic that has moved.",
+            "draws": "More futures make steadier bands and longer runs.",
+            "seed": "The same seed gives the same answer.",
+            "trace": "Its token mix replaces the services' own; empty keeps their built-in profiles.",
+            "growth_override_ratio": "0.03 is 3 % a month. Empty: every service grows by its own figure.",
+            "reserve_ratio": "0.1 keeps 10 % of every host free for failures and bursts.",
+        }
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        services = self.fields["services"]
+        trace = self.fields["trace"]
+        assert isinstance(services, forms.MultipleChoiceField)  # noqa: S101 -- tells the type checker
+        assert isinstance(trace, forms.ModelChoiceField)  # noqa: S101 -- tells the type checker
+        services.choices = list(Service.objects.values_list("slug", "name"))
+        trace.queryset = Trace.objects.defer("arrays", "mix")
+        trace.empty_label = "none: the services' built-in profiles"
+        self.initial.setdefault("version", self.instance.version if self.instance.pk else None)
+
+    def clean_trace_file(self) -> UploadedFile | None:
+        """Refuse what is too large before anything reads it."""
+        upload: UploadedFile | None = self.cleaned_data["trace_file"]
+        if upload is not None and (upload.size or 0) > settings.TRACE_MAX_BYTE:
+            limit_mib = settings.TRACE_MAX_BYTE / 2**20
+            raise ValidationError(f"{upload.name} is larger than the limit of {limit_mib:.0f} MiB")
+        return upload
+
+    def clean(self) -> dict[str, Any]:
+        """Apply the rules of scenarios; their messages name the field."""
+        values = self.cleaned_data
+        if values.get("starts_on") and values.get("ends_on"):
+            check_scenario(values)
+        return values
+
+
+class ScheduleForm(forms.ModelForm):
+    """A schedule."""
+
+    class Meta:
+        model = Schedule
+        fields = ["name", "scenario", "cron", "zone", "enabled"]
+        labels = {"cron": "Cron expression", "zone": "Time zone", "enabled": "Enabled"}
+        widgets = {
+            "zone": forms.TextInput(attrs={"list": "zones", "autocomplete": "off"}),
+            "cron": forms.TextInput(attrs={"autocomplete": "off", "spellcheck": "false"}),
+        }
+
+    def clean(self) -> dict[str, Any]:
+        """Apply the rules of schedules; their messages name the field."""
+        values = self.cleaned_data
+        if values.get("cron") and values.get("zone"):
+            check_schedule(values)
+        return values
+
+
+def zone_names() -> list[str]:
+    """Return the time zones that a schedule may name, regions before abbreviations."""
+    places = (name for name in zoneinfo.available_timezones() if "/" in name and not name.startswith("Etc/"))
+    return [*sorted(places), "UTC"]

@@ -1,0 +1,441 @@
+"""Pages: one question each. Views read, hand to a presenter and render; writes go through the services."""
+
+import base64
+import hashlib
+import re
+from datetime import date
+from typing import Any
+from uuid import UUID
+
+from django.contrib import messages
+from django.contrib.auth.decorators import login_required, permission_required
+from django.contrib.auth.models import User
+from django.core.exceptions import ValidationError
+from django.core.paginator import Paginator
+from django.db import transaction
+from django.db.models import QuerySet
+from django.http import Http404, HttpRequest, HttpResponse, JsonResponse
+from django.shortcuts import get_object_or_404, redirect, render
+from django.utils import timezone
+from django.views.decorators.cache import never_cache
+from django.views.decorators.http import require_POST, require_safe
+from django_htmx.http import HttpResponseClientRefresh
+
+from accelerator import TraceError, chip_get, chips_load
+from dashboard import presenters, selectors
+from dashboard.charts import charts_of, charts_overview
+from dashboard.elevations import Standing, elevation_draw
+from dashboard.forms import DayForm, ScenarioForm, ScheduleForm, zone_names
+from fleet.models import Host, Rack, Service, Site
+from fleet.services import StaleVersionError
+from scenarios.demand import month_add
+from scenarios.engine import Inputs
+from scenarios.models import Report, Run, Scenario, Schedule
+from scenarios.schedules import schedule_next, schedule_save
+from scenarios.services import run_cancel as run_end
+from scenarios.services import run_submit, scenario_save, trace_store
+from scenarios.tables import Table, tables_of
+
+PAGE_ROWS = 50
+NEW_MONTHS = 24  # horizon that a new scenario is offered
+ACTIVE = (Run.Status.QUEUED, Run.Status.RUNNING)
+REPORT_POLICY = ("base-uri 'none'", "form-action 'none'", "frame-ancestors 'none'", "sandbox")
+STYLE = re.compile(r"<style>(.*?)</style>", re.DOTALL)
+
+
+class SignedInRequest(HttpRequest):
+    """A request behind login_required."""
+
+    user: User
+
+
+# --- overview ---------------------------------------------------------------------------------------------------------
+@login_required
+@require_safe
+def overview(request: HttpRequest) -> HttpResponse:
+    """Are we fine, and until when?"""
+    today, changed_at = timezone.now().date(), selectors.fleet_changed_at()
+    capacity, migration = selectors.run_latest("capacity"), selectors.run_latest("migration")
+    answers = [run.result if run else None for run in (capacity, migration)]
+    context = {
+        "capacity": capacity,
+        "migration": migration,
+        "stale": [run for run in (capacity, migration) if run and _is_stale(run, changed_at)],
+        "changed_at": changed_at,
+        "tiles": presenters.overview_tiles(answers[0], answers[1], today),
+        "regions": presenters.overview_regions(answers[0], answers[1], today),
+        "sites": presenters.overview_sites(answers[0], today),
+        "charts": [chart for result in answers if result for chart in charts_overview(result)],
+        "active": selectors.runs_listed().filter(status__in=ACTIVE)[:10],
+        "services": Service.objects.count(),
+        "site_count": Site.objects.filter(selectors.in_service(today)).count(),
+        "schedules": Schedule.objects.filter(enabled=True).select_related("scenario").order_by("next_fire_at")[:5],
+        "reports": Report.objects.defer("html", "csv")[:5],
+    }
+    return render(request, "dashboard/overview.html", context)
+
+
+@login_required
+@never_cache
+@require_safe
+def runs_active(request: HttpRequest) -> HttpResponse:
+    """The runs in the making; when one has ended, the page that asks is loaded anew."""
+    active = list(selectors.runs_listed().filter(status__in=ACTIVE)[:10])
+    shown = {int(pk) for pk in request.GET.get("shown", "").split(",") if pk.isdecimal()}
+    if not active or shown - {run.pk for run in active}:
+        return HttpResponseClientRefresh()
+    return render(request, "dashboard/_active.html", {"active": active})
+
+
+def _is_stale(run: Run, changed_at: Any) -> bool:
+    return bool(changed_at and run.started_at and run.started_at < changed_at)
+
+
+# --- fleet ------------------------------------------------------------------------------------------------------------
+def _day(request: HttpRequest) -> tuple[DayForm, date, int]:
+    """Return the form, the day to show and the HTTP status: a day that cannot be read shows today, and says so."""
+    form = DayForm(request.GET)
+    if form.is_valid():
+        return form, form.cleaned_data["day"], 200
+    return form, timezone.now().date(), 400
+
+
+@login_required
+@require_safe
+def fleet(request: HttpRequest) -> HttpResponse:
+    """What stands where on a day, what it draws, and what is on its way?"""
+    form, day, status = _day(request)
+    context = {
+        "form": form,
+        "day": day,
+        "regions": selectors.fleet_tree(day),
+        "deliveries": [presenters.delivery_row(one) for one in selectors.deliveries_due(day)],
+    }
+    return render(request, "dashboard/fleet.html", context, status=status)
+
+
+@login_required
+@require_safe
+def site(request: HttpRequest, slug: str) -> HttpResponse:
+    """Which racks of a site are full, and of what?"""
+    found = get_object_or_404(Site.objects.select_related("region"), slug=slug)
+    form, day, status = _day(request)
+    context = {
+        "form": form,
+        "day": day,
+        "site": found,
+        "tree": selectors.site_tree(found, day),
+        "deliveries": [presenters.delivery_row(one) for one in selectors.deliveries_due(day, found)],
+    }
+    return render(request, "dashboard/site.html", context, status=status)
+
+
+@login_required
+@require_safe
+def rack(request: HttpRequest, slug: str) -> HttpResponse:
+    """What stands in a rack, where, and how much power is planned for it?"""
+    found = get_object_or_404(Rack.objects.select_related("row__hall__site__region"), slug=slug)
+    form, day, status = _day(request)
+    hosts = list(
+        Host.objects.filter(selectors.in_service(day), rack=found).select_related("host_type").order_by("slug")
+    )
+    hosts.sort(key=lambda host: -(host.position_u or 0))
+    standing = [
+        Standing(
+            label=host.slug,
+            title=f"{host.slug}, {host.host_type.name}",
+            position_u=host.position_u,
+            height_u=host.host_type.height_u,
+            is_homegrown=chip_get(host.host_type.chip).homegrown,
+        )
+        for host in hosts
+        if host.position_u
+    ]
+    context = {
+        "form": form,
+        "day": day,
+        "rack": found,
+        "hosts": hosts,
+        "power": presenters.meter_of(sum(host.host_type.power_w for host in hosts), found.power_limit_w, "W"),
+        "height": presenters.meter_of(sum(host.host_type.height_u for host in hosts), found.height_u, "U"),
+        "elevation": elevation_draw(found.height_u, standing) if standing else None,
+        "unplaced": len(hosts) - len(standing),
+    }
+    return render(request, "dashboard/rack.html", context, status=status)
+
+
+@login_required
+@require_safe
+def chips(request: HttpRequest) -> HttpResponse:
+    """What can every chip of the catalog do, and who says so?"""
+    rows = [presenters.chip_row(chip) for chip in chips_load().values()]
+    return render(request, "dashboard/chips.html", {"chips": rows, "columns": presenters.CHIP_COLUMNS})
+
+
+# --- scenarios --------------------------------------------------------------------------------------------------------
+@login_required
+@require_safe
+def scenarios(request: HttpRequest) -> HttpResponse:
+    """Which questions have been asked?"""
+    page = Paginator(selectors.scenarios_listed(), PAGE_ROWS).get_page(request.GET.get("page"))
+    return render(request, "dashboard/scenarios.html", {"page": page})
+
+
+@login_required
+@require_safe
+def scenario(request: HttpRequest, pk: int) -> HttpResponse:
+    """What does a scenario ask, and what has it answered?"""
+    found = get_object_or_404(selectors.scenarios_listed(), pk=pk)
+    runs = Paginator(selectors.runs_listed().filter(scenario=found), PAGE_ROWS)
+    names = dict(Service.objects.filter(slug__in=found.services).values_list("slug", "name"))
+    context = {
+        "scenario": found,
+        "services": [names.get(slug, slug) for slug in found.services],
+        "page": runs.get_page(request.GET.get("page")),
+        "schedules": found.schedules.all(),
+    }
+    return render(request, "dashboard/scenario.html", context)
+
+
+@login_required
+@permission_required("scenarios.add_scenario", raise_exception=True)
+def scenario_new(request: SignedInRequest) -> HttpResponse:
+    """Ask a new question."""
+    first = timezone.now().date().replace(day=1)
+    kind = request.GET.get("kind", Scenario.Kind.CAPACITY)
+    initial = {"starts_on": first, "ends_on": month_add(first, NEW_MONTHS - 1), "kind": kind}
+    form = ScenarioForm(
+        request.POST or None, request.FILES or None, initial=initial, instance=Scenario(owner=request.user)
+    )
+    return _scenario_form(request, form, None)
+
+
+@login_required
+@permission_required("scenarios.change_scenario", raise_exception=True)
+def scenario_edit(request: SignedInRequest, pk: int) -> HttpResponse:
+    """Change a question; runs keep the inputs they were started with."""
+    found = get_object_or_404(Scenario, pk=pk)
+    form = ScenarioForm(request.POST or None, request.FILES or None, instance=found)
+    return _scenario_form(request, form, found)
+
+
+def _scenario_form(request: SignedInRequest, form: ScenarioForm, found: Scenario | None) -> HttpResponse:
+    status = 200
+    if request.method == "POST":
+        status = 400
+        if form.is_valid():
+            try:
+                saved = _scenario_store(request, form, found)
+            except TraceError as error:
+                form.add_error("trace_file", str(error))
+            except ValidationError as error:
+                form.add_error(None, error)
+            except StaleVersionError:
+                status = 409
+                form.add_error(
+                    None,
+                    "Somebody else has edited this scenario since you opened it; nothing was saved. "
+                    "Open it again to see the present values, then enter yours.",
+                )
+            else:
+                messages.success(request, f"Saved {saved.name}.")
+                return redirect("dashboard:scenario", pk=saved.pk)
+    name = Scenario.objects.values_list("name", flat=True).get(pk=found.pk) if found else ""
+    return render(request, "dashboard/scenario_form.html", {"form": form, "found": found, "name": name}, status=status)
+
+
+def _scenario_store(request: SignedInRequest, form: ScenarioForm, found: Scenario | None) -> Scenario:
+    """Keep trace and scenario together, or neither."""
+    edited, upload = form.instance, form.cleaned_data["trace_file"]
+    with transaction.atomic():
+        if upload is not None:
+            edited.trace = trace_store(upload, name=upload.name, owner=request.user)
+        # a form without a version is no form of ours: version 0 matches no row
+        return scenario_save(edited, version=form.cleaned_data["version"] or 0 if found else None)
+
+
+@login_required
+@permission_required("scenarios.add_run", raise_exception=True)
+@require_POST
+def scenario_run(request: SignedInRequest, pk: int) -> HttpResponse:
+    """Start a run and go to its page."""
+    started = run_submit(
+        scenario=get_object_or_404(Scenario.objects.select_related("trace"), pk=pk), owner=request.user
+    )
+    return redirect("dashboard:run", pk=started.pk)
+
+
+# --- runs -------------------------------------------------------------------------------------------------------------
+@login_required
+@require_safe
+def run(request: HttpRequest, pk: int) -> HttpResponse:
+    """How far is a run, and what is its answer?"""
+    runs = Run.objects.select_related("scenario__trace", "owner", "schedule").defer(
+        "scenario__trace__arrays", "scenario__trace__mix"
+    )
+    found = get_object_or_404(runs, pk=pk)
+    context: dict[str, Any] = {"run": found, "scenario": found.scenario}
+    if found.result is not None:
+        charts = charts_of(found.result)
+        context |= {
+            "result": found.result,
+            "charts": charts,
+            "tables": [(table, presenters.table_cells(table)) for table in tables_of(found.result)],
+            "facts": presenters.provenance_of(found.result),
+            "is_stale": _is_stale(found, selectors.fleet_changed_at()),
+            "is_edited": Inputs.of(found.scenario).digest != found.inputs_digest,
+        }
+    return render(request, "dashboard/run.html", context)
+
+
+@login_required
+@never_cache
+@require_safe
+def run_progress(request: HttpRequest, pk: int) -> HttpResponse:
+    """How far a run is, as a part of its page; when it has ended, the page is loaded anew."""
+    found = get_object_or_404(selectors.runs_listed(), pk=pk)
+    if found.has_ended:
+        return HttpResponseClientRefresh()
+    return render(request, "dashboard/_progress.html", {"run": found})
+
+
+@login_required
+@permission_required("scenarios.change_run", raise_exception=True)
+@require_POST
+def run_cancel(request: HttpRequest, pk: int) -> HttpResponse:
+    """End a run that nobody wants any more."""
+    found = get_object_or_404(selectors.runs_listed(), pk=pk)
+    if run_end(found):
+        messages.success(request, f"Run {found.pk} is cancelled.")
+    else:
+        messages.info(request, f"Run {found.pk} had ended already.")
+    return redirect("dashboard:run", pk=found.pk)
+
+
+@login_required
+@require_safe
+def run_table_csv(_request: HttpRequest, pk: int, name: str) -> HttpResponse:
+    """A table of a run, or the one a chart is drawn from, as CSV."""
+    found = _finished_or_404(pk)
+    for table in _tables_all(found.result or {}):
+        if table.name == name:
+            return _csv(table.csv(), f"run-{found.pk}-{table.name}.csv")
+    raise Http404(f"run {pk} has no table {name}")
+
+
+@login_required
+@require_safe
+def run_chart_json(_request: HttpRequest, pk: int, name: str) -> HttpResponse:
+    """The rows that a chart is drawn from, with where they came from."""
+    found = _finished_or_404(pk)
+    result = found.result or {}
+    for chart in charts_of(result):
+        if chart.name == name:
+            columns = [{"name": c.name, "label": c.label, "unit": c.unit} for c in chart.table.columns]
+            return JsonResponse(
+                {
+                    "title": chart.title,
+                    "sentence": chart.sentence,
+                    "columns": columns,
+                    "rows": list(chart.table.rows),
+                    "run": found.pk,
+                    **{key: result[key] for key in ("seed", "inputs_digest", "snapshot_digest", "engine_version")},
+                }
+            )
+    raise Http404(f"run {pk} has no chart {name}")
+
+
+def _finished_or_404(pk: int) -> Run:
+    return get_object_or_404(Run.objects.filter(status=Run.Status.DONE), pk=pk)
+
+
+def _tables_all(result: dict[str, Any]) -> list[Table]:
+    return [*(chart.table for chart in charts_of(result)), *tables_of(result)]
+
+
+def _csv(text: str, name: str) -> HttpResponse:
+    return HttpResponse(
+        text, content_type="text/csv; charset=utf-8", headers={"Content-Disposition": f'attachment; filename="{name}"'}
+    )
+
+
+# --- reports and schedules --------------------------------------------------------------------------------------------
+def _reports() -> QuerySet[Report]:
+    return Report.objects.select_related("run__scenario", "schedule").defer("html", "csv", "run__result", "run__inputs")
+
+
+@login_required
+@require_safe
+def reports(request: HttpRequest) -> HttpResponse:
+    """What has been reported, and when?"""
+    page = Paginator(_reports(), PAGE_ROWS).get_page(request.GET.get("page"))
+    return render(request, "dashboard/reports.html", {"page": page})
+
+
+@login_required
+@require_safe
+def report(request: HttpRequest, uid: UUID) -> HttpResponse:
+    """What did a report say?"""
+    found = get_object_or_404(Report.objects.select_related("run__scenario", "schedule").defer("html", "csv"), uid=uid)
+    result = found.run.result or {}
+    context = {"report": found, "result": result, "facts": presenters.provenance_of(result)}
+    return render(request, "dashboard/report.html", context)
+
+
+@login_required
+@require_safe
+def report_html(_request: HttpRequest, uid: UUID) -> HttpResponse:
+    """A report as it was stored: it may use its one style sheet and nothing else, not even our origin."""
+    html = get_object_or_404(Report.objects.only("html"), uid=uid).html
+    styles = [base64.b64encode(hashlib.sha256(css.encode()).digest()).decode() for css in STYLE.findall(html)[:1]]
+    style_src = " ".join(f"'sha256-{digest}'" for digest in styles) or "'none'"
+    policy = ["default-src 'none'", f"style-src {style_src}", *REPORT_POLICY]
+    return HttpResponse(html, headers={"Content-Security-Policy": "; ".join(policy)})
+
+
+@login_required
+@require_safe
+def report_csv(_request: HttpRequest, uid: UUID) -> HttpResponse:
+    """The first table of a report as it was stored."""
+    found = get_object_or_404(Report.objects.only("csv", "created_at"), uid=uid)
+    return _csv(found.csv, f"report-{found.created_at:%Y-%m-%d}-{found.pk}.csv")
+
+
+@login_required
+@require_safe
+def schedules(request: HttpRequest) -> HttpResponse:
+    """Which reports are due next?"""
+    page = Paginator(Schedule.objects.select_related("scenario"), PAGE_ROWS).get_page(request.GET.get("page"))
+    rows = [(schedule, schedule_next(schedule) if schedule.enabled else []) for schedule in page]
+    return render(request, "dashboard/schedules.html", {"page": page, "rows": rows})
+
+
+@login_required
+@permission_required("scenarios.add_schedule", raise_exception=True)
+def schedule_new(request: SignedInRequest) -> HttpResponse:
+    """Ask a scenario again at regular times."""
+    form = ScheduleForm(
+        request.POST or None,
+        initial={"cron": "0 7 * * 1", "scenario": request.GET.get("scenario")},
+        instance=Schedule(owner=request.user),
+    )
+    status = 200
+    if request.method == "POST":
+        status = 400
+        if form.is_valid():
+            saved = schedule_save(form.instance)
+            messages.success(request, f"Saved {saved.name}.")
+            return redirect("dashboard:schedules")
+    return render(request, "dashboard/schedule_form.html", {"form": form, "zones": zone_names()}, status=status)
+
+
+@login_required
+@permission_required("scenarios.change_schedule", raise_exception=True)
+@require_POST
+def schedule_switch(request: HttpRequest, pk: int) -> HttpResponse:
+    """Enable or disable a schedule, as the button said that was pressed."""
+    found = get_object_or_404(Schedule, pk=pk)
+    found.enabled = request.POST.get("enabled") == "1"
+    schedule_save(found)
+    messages.success(request, f"{found.name} is {'enabled' if found.enabled else 'disabled'}.")
+    return redirect("dashboard:schedules")

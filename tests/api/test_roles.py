@@ -1,0 +1,29 @@
+from django.contrib.auth.models import Group
+from django.core.management import call_command
+
+from api.roles import roles_load
+
+
+def names(group):
+    return {f"{p.content_type.app_label}.{p.codename}" for p in Group.objects.get(name=group).permissions.all()}
+
+
+def test_a_viewer_sees_everything_and_edits_nothing(roles):
+    viewer = names("viewer")
+    assert {"fleet.view_host", "scenarios.view_run"} <= viewer
+    assert all(".view_" in name for name in viewer)
+
+
+def test_a_planner_edits_plans_but_not_the_floor(roles):
+    planner = names("planner")
+    assert {"scenarios.add_scenario", "scenarios.change_run", "fleet.delete_delivery"} <= planner
+    assert not {"fleet.add_rack", "fleet.delete_host", "auth.add_user", "api.add_token"} & planner
+
+
+def test_loading_again_restores_what_was_changed(roles):
+    before = names("planner")
+    Group.objects.get(name="planner").permissions.clear()
+    call_command("roles_load")
+    assert names("planner") == before
+    roles_load()
+    assert Group.objects.count() == 2

@@ -1,0 +1,133 @@
+import json
+
+import pytest
+import schemathesis
+import yaml
+from django.core.management import CommandError, call_command
+from django.test.client import ClientHandler
+from drf_spectacular.validation import validate_schema
+from hypothesis import HealthCheck, Phase, given, seed
+from hypothesis import settings as hypothesis_settings
+from rest_framework.test import APIClient
+from schemathesis.specs.openapi import checks
+
+from api.management.commands import openapi_check
+from api.schema import document
+from tests.api.conftest import TRACE, client_of, upload
+
+CHECKS = [
+    checks.status_code_conformance,
+    checks.content_type_conformance,
+    checks.response_headers_conformance,
+    checks.response_schema_conformance,
+    checks.negative_data_rejection,
+    schemathesis.checks.not_a_server_error,
+]
+
+
+def test_the_committed_document_is_what_the_api_says(capsys):
+    call_command("openapi_check")
+
+
+def test_a_document_that_is_old_is_told_with_the_difference(tmp_path, settings):
+    settings.BASE_DIR = tmp_path
+    (tmp_path / "docs").mkdir()
+    call_command("openapi_check", "--write")
+    path = tmp_path / openapi_check.PATH
+    path.write_text(path.read_text().replace("/api/v1/regions/", "/api/v1/areas/"))
+    with pytest.raises(CommandError, match="openapi_check --write") as refusal:
+        call_command("openapi_check")
+    assert "+  /api/v1/regions/:" in str(refusal.value)
+
+
+def test_the_document_is_valid_and_small():
+    schema = document()
+    validate_schema(schema)
+    assert schema["openapi"].startswith("3.1")
+    assert len(json.dumps(schema)) < 2_000_000
+    assert set(schema["components"]["securitySchemes"]) == {"bearer", "cookieAuth"}
+
+
+def test_every_operation_says_what_can_go_wrong():
+    for path, operations in document()["paths"].items():
+        for method, operation in operations.items():
+            answers = operation["responses"]
+            assert {"400", "401", "403", "429", "503"} <= set(answers), (path, method)
+            content = answers["401"]["content"]["application/problem+json"]
+            assert content["schema"]["$ref"].endswith("/Problem")
+
+
+@pytest.mark.parametrize(
+    ("query", "accept", "media", "read"),
+    [
+        ("", "*/*", "application/vnd.oai.openapi+json", json.loads),
+        ("?format=yaml", "*/*", "application/yaml", yaml.safe_load),
+        ("", "application/yaml", "application/yaml", yaml.safe_load),
+    ],
+)
+def test_the_document_is_served_to_everybody(db, query, accept, media, read):
+    response = APIClient().get(f"/api/v1/schema/{query}", headers={"Accept": accept})
+    assert response["Content-Type"].startswith(media)
+    assert read(response.content)["info"]["title"] == "Fleet twin"
+    assert APIClient().get("/api/v1/schema/?format=pdf").status_code == 400
+
+
+@pytest.fixture
+def secret(planner, fleet, done_run):
+    """Fill every list, so that the fuzzer also meets rows that exist."""
+    client = client_of(planner)
+    client.post("/api/v1/traces/", upload(TRACE), format="multipart")
+    return client._credentials["HTTP_AUTHORIZATION"]
+
+
+def rows_there(secret):
+    """Return the id of one row of every list by the begin of its path."""
+    client = APIClient(headers={"Authorization": secret})
+    links = {
+        name: url for name, url in client.get("/api/v1/").json().items() if name not in {"capacity/query", "schema"}
+    }
+    found = {name: client.get(url).json()["results"] for name, url in links.items()}
+    return {f"/api/v1/{name}/": rows[-1]["id"] for name, rows in found.items() if rows}
+
+
+def application(environ, start_response):
+    """The product as WSGI, on the connection and in the transaction of the test."""
+    response = ClientHandler(enforce_csrf_checks=False)(environ)
+    start_response(f"{response.status_code} {response.reason_phrase}", list(response.items()))
+    return [response.content]
+
+
+@pytest.mark.parametrize("mode", [schemathesis.GenerationMode.POSITIVE, schemathesis.GenerationMode.NEGATIVE])
+def test_no_request_breaks_the_server_or_the_document(secret, settings, mode):
+    settings.API_WAIT_MAX_S = 0
+    schema = schemathesis.openapi.from_dict(document())
+    schema.config.generation.update(modes=[mode])
+    schema.app = application
+    tried, failures, there = 0, [], rows_there(secret)
+    assert len(there) == 18
+    for result in schema.get_all_operations():
+        operation = result.ok()
+
+        @seed(7)
+        @hypothesis_settings(
+            max_examples=5,
+            database=None,
+            deadline=None,
+            phases=[Phase.generate],
+            suppress_health_check=list(HealthCheck),
+        )
+        def call(case):
+            nonlocal tried
+            tried += 1
+            if mode == schemathesis.GenerationMode.POSITIVE and (key := {"id", "slug"} & set(case.path_parameters)):
+                case.path_parameters[key.pop()] = there[case.operation.path.split("{")[0]]
+            case.call_and_validate(headers={"Authorization": secret}, checks=CHECKS)
+
+        try:
+            given(operation.as_strategy(generation_mode=mode))(call)()
+        except schemathesis.errors.SchemathesisError as error:
+            failures.append(f"{operation.label}: {error}")
+        except BaseExceptionGroup as group:
+            failures += [f"{operation.label}: {error}" for error in group.exceptions]
+    assert not failures, "\n\n".join(failures)
+    assert tried > 150

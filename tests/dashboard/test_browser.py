@@ -1,0 +1,249 @@
+"""Every page in a real browser, on a real web server and worker: what a person with a keyboard or a phone meets."""
+
+import re
+import socket
+import sys
+import time
+import urllib.error
+import urllib.request
+from contextlib import contextmanager
+
+import pytest
+
+from tests.processes import ROOT, Ground
+
+pytestmark = pytest.mark.chromium
+
+ARGUMENTS = [
+    *("--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"),
+    *("--disable-background-networking", "--disable-component-update", "--disable-sync"),
+]
+PASSWORD = "a-long-password-1"
+SETUP = f"""
+import django
+django.setup()
+from datetime import UTC, date, datetime
+from django.contrib.auth.models import Group, User
+from api.roles import roles_load
+from fleet.demo import demo_fleet_load
+from scenarios.models import Scenario, Schedule
+from scenarios.schedules import schedule_save
+from scenarios.services import run_submit, scenario_save
+
+roles_load()
+user = User.objects.create_user("planner", password="{PASSWORD}")
+user.groups.add(Group.objects.get(name="planner"))
+demo_fleet_load(date(2027, 1, 1))
+span = dict(starts_on=date(2027, 1, 1), ends_on=date(2028, 12, 1), draws=4)
+first = scenario_save(Scenario(name="How long does it last?", kind="capacity", **span))
+second = scenario_save(Scenario(name="Leaving the GPUs", kind="migration", **span))
+weekly = schedule_save(Schedule(name="Mondays", scenario=first, cron="0 7 * * 1", zone="Asia/Shanghai"))
+run_submit(scenario=first, owner=user, schedule=weekly, fire_at=datetime(2027, 1, 4, tzinfo=UTC))
+run_submit(scenario=second, owner=user)
+"""
+WATCH = """
+document.addEventListener("securitypolicyviolation", (event) => {
+  console.error(`policy violated: ${event.violatedDirective} by ${event.blockedURI} at ${event.sourceFile}`);
+});
+"""
+PAGES = ["/", "/fleet/", "/fleet/?day=2027-08-01", "/chips/", "/scenarios/", "/scenarios/1/", "/scenarios/new/"]
+PAGES += ["/scenarios/1/edit/", "/runs/1/", "/runs/2/", "/reports/", "/schedules/", "/schedules/new/"]
+
+
+def port_free():
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return listener.getsockname()[1]
+
+
+def wait_for(what, ask, limit_s=60):
+    end_s = time.monotonic() + limit_s
+    while not ask():
+        assert time.monotonic() < end_s, f"{what} did not happen in {limit_s} s"
+        time.sleep(0.1)
+
+
+def answers(url):
+    try:
+        with urllib.request.urlopen(url, timeout=2) as response:
+            return response.status == 200
+    except (urllib.error.URLError, OSError):
+        return False
+
+
+@pytest.fixture(scope="module")
+def base(tmp_path_factory):
+    """The address of a twin of its own with two finished runs and a report."""
+    ground = Ground(tmp_path_factory.mktemp("pages"))
+    try:
+        if not (ROOT / "static" / "vendor" / "vega.js").exists():
+            ground.call("manage.py", "static_build")
+        ground.call("manage.py", "migrate", "--verbosity", "0")
+        port = port_free()
+        web = (sys.executable, "-m", "gunicorn", "config.wsgi:application", "--bind", f"127.0.0.1:{port}")
+        ground._start((*web, "--worker-class", "gthread", "--threads", "4", "--no-control-socket"))
+        ground.worker_start()
+        ground.call("-c", SETUP)
+        with ground.rows() as ask:
+            ended = "SELECT count(*) FROM scenarios_run WHERE status = 'done'"
+            wait_for("two finished runs", lambda: ask(ended)[0][0] == 2)
+        url = f"http://127.0.0.1:{port}"
+        wait_for("a page", lambda: answers(f"{url}/healthz"))
+        yield url
+    finally:
+        ground.close()
+
+
+@pytest.fixture(scope="module")
+def browser():
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        started = playwright.chromium.launch(executable_path="/usr/bin/chromium", args=ARGUMENTS)
+        yield started
+        started.close()
+
+
+@contextmanager
+def page_open(browser, *, width=1440, theme="light"):
+    """A page in a browser of its own, and what it complains about."""
+    context = browser.new_context(viewport={"width": width, "height": 900}, color_scheme=theme, reduced_motion="reduce")
+    context.add_init_script(WATCH)
+    page = context.new_page()
+    said = []
+    page.on("console", lambda message: said.append(message.text) if message.type in ("error", "warning") else None)
+    page.on("pageerror", lambda error: said.append(str(error)))
+    yield page, said
+    context.close()
+
+
+def sign_in(page, base):
+    page.goto(f"{base}/login/")
+    page.fill("#id_username", "planner")
+    page.fill("#id_password", PASSWORD)
+    page.click("main button")
+    page.wait_for_url(f"{base}/")
+
+
+def charts_wait(page):
+    """Every chart is drawn, as a vector image with marks in it."""
+    page.wait_for_function(
+        "[...document.querySelectorAll('[data-spec]')].every(one => one.querySelector('svg path'))", timeout=20_000
+    )
+
+
+def links(page, base, path, selector):
+    page.goto(base + path)
+    return page.locator(selector).first.get_attribute("href")
+
+
+@pytest.mark.parametrize(
+    ("width", "theme"), [(1440, "light"), (1440, "dark"), (360, "light"), (360, "dark"), (320, "light")]
+)
+def test_pages_draw_without_complaint_and_without_sideways_scrolling(base, browser, width, theme):
+    with page_open(browser, width=width, theme=theme) as (page, said):
+        sign_in(page, base)
+        report = links(page, base, "/reports/", "tbody th a")
+        site = links(page, base, "/fleet/", "tbody th a")
+        rack = links(page, base, site, "tbody th a")
+        charts = 0
+        for path in [*PAGES, report, f"{report}page/", site, rack]:
+            response = page.goto(base + path)
+            assert response.status == 200, path
+            page.wait_for_load_state("load")
+            charts_wait(page)
+            charts += page.locator("[data-spec] svg").count()
+            beyond_px = page.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth")
+            assert beyond_px <= 0, f"{path} is {beyond_px} px too wide"
+            assert page.locator("h1").count() == 1, path
+            assert not said, f"{path}: {said}"
+        assert charts == 3 + 2 + 3  # overview, capacity, migration
+
+
+def test_the_watch_notices_a_violated_policy(base, browser):
+    with page_open(browser) as (page, said):
+        sign_in(page, base)
+        page.evaluate("document.body.insertAdjacentHTML('beforeend', '<p style=\"color: red\">x</p>')")
+        page.wait_for_timeout(200)
+        assert any("policy violated: style-src" in text for text in said)
+
+
+def focused(page):
+    """Name of what has the keyboard: its label, or its text."""
+    return page.evaluate(
+        "(() => { const one = document.activeElement; return (one.labels?.[0]?.innerText || one.innerText || one.id)"
+        ".trim(); })()"
+    )
+
+
+def tab_to(page, name, limit=60):
+    for _ in range(limit):
+        page.keyboard.press("Tab")
+        if re.match(name, focused(page)):
+            outline = page.evaluate("getComputedStyle(document.activeElement).outlineStyle")
+            assert outline != "none", f"{name} has the focus and does not show it"
+            return
+    raise AssertionError(f"no way by Tab to {name}")
+
+
+def test_a_keyboard_alone_signs_in_starts_a_run_and_reads_its_answer(base, browser):
+    with page_open(browser) as (page, said):
+        page.goto(f"{base}/")
+        tab_to(page, "Username")
+        page.keyboard.type("planner")
+        tab_to(page, "Password")
+        page.keyboard.type(PASSWORD)
+        page.keyboard.press("Enter")
+        page.wait_for_url(f"{base}/")
+        page.keyboard.press("Tab")
+        assert focused(page) == "Skip to content"
+        page.keyboard.press("Enter")
+        assert page.evaluate("document.activeElement.id") == "main"
+        page.goto(f"{base}/")
+        tab_to(page, "Scenarios")
+        page.keyboard.press("Enter")
+        page.wait_for_url(f"{base}/scenarios/")
+        tab_to(page, "How long does it last")
+        page.keyboard.press("Enter")
+        page.wait_for_url(re.compile(r"/scenarios/1/$"))
+        tab_to(page, "Run$")
+        page.keyboard.press("Enter")
+        page.wait_for_url(re.compile(r"/runs/\d+/$"))
+        page.get_by_role("heading", name="Answer").wait_for(timeout=60_000)
+        charts_wait(page)
+        tab_to(page, "Table of this chart")
+        page.keyboard.press("Enter")
+        assert page.locator("details[open] table").first.is_visible()
+        assert not said
+
+
+def test_a_chosen_theme_stays_and_redraws_the_charts(base, browser):
+    def label_colour(page):
+        charts_wait(page)
+        return page.evaluate("document.querySelector('[data-spec] svg text').getAttribute('fill')")
+
+    with page_open(browser, theme="light") as (page, said):
+        sign_in(page, base)
+        page.goto(f"{base}/runs/1/")
+        light = label_colour(page)
+        page.select_option("#theme", "dark")
+        page.wait_for_function("document.querySelector('[data-spec]').dataset.drawn === 'dark'")
+        assert label_colour(page) != light
+        page.reload()
+        assert page.evaluate("document.documentElement.dataset.theme") == "dark"
+        page.wait_for_function("document.querySelector('[data-spec]')?.dataset.drawn === 'dark'")
+        assert not said
+
+
+@pytest.mark.parametrize("path", ["/", "/scenarios/new/", "/runs/1/", "/schedules/"])
+def test_targets_are_large_enough_for_a_finger(base, browser, path):
+    with page_open(browser, width=360) as (page, _):
+        sign_in(page, base)
+        page.goto(base + path)
+        small = page.evaluate(
+            """[...document.querySelectorAll("button, select, summary, nav a, .button, .links a, input[type=checkbox]")]
+            .filter((one) => one.checkVisibility())
+            .map((one) => [one.innerText || one.id, one.closest("label, .check")?.offsetHeight || one.offsetHeight])
+            .filter(([, height_px]) => height_px < 24)"""
+        )
+        assert small == []

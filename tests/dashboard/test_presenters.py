@@ -1,0 +1,67 @@
+from datetime import date
+
+import pytest
+
+from dashboard import presenters
+
+
+@pytest.mark.parametrize(
+    ("value", "unit", "text"),
+    [
+        (12_345.0, "tok/s", "12.3 k tok/s"),
+        (999.6, "tok/s", "1,000 tok/s"),
+        (2_500_000.0, "tok/s", "2.5 M tok/s"),
+        (0.0, "tok/s", "0 tok/s"),
+        (5_500.0, "W", "5.5 kW"),
+        (1_250_000.0, "W", "1.25 MW"),
+        (0.256, "ratio", "25.6 %"),
+        (96 * 2**30, "byte", "96 GiB"),
+        (148e12, "flop/s", "148 TFLOP/s"),
+        (4e12, "byte/s", "4,000 GB/s"),
+        (None, "W", "–"),
+    ],
+)
+def test_a_quantity_is_shown_with_three_digits_in_the_unit_that_people_read(value, unit, text):
+    assert presenters.quantity_text(value, unit) == text
+
+
+@pytest.mark.parametrize(
+    ("band", "unit", "text"),
+    [
+        ((10_100, 12_300, 14_000), "tok/s", "12.3 (10.1 to 14.0) k tok/s"),
+        ((0.067, 0.318, 0.49), "ratio", "31.8 (6.7 to 49.0) %"),
+        ((-0.2, 0.0, 0.1), "ratio", "0.0 (-20.0 to 10.0) %"),
+        ((5.0, 5.0, 5.0), "hosts", "5 hosts"),
+        ((1e5, 1e5, 1e6), "ratio", "nothing is demanded"),
+    ],
+)
+def test_a_band_has_one_unit_and_one_number_of_decimals(band, unit, text):
+    assert presenters.band_text(dict(zip(("p10", "p50", "p90"), band, strict=True)), unit) == text
+
+
+def test_a_month_beyond_the_horizon_is_said_to_be_after_its_end():
+    band = {"p10": "2027-03", "p50": None, "p90": None}
+    assert presenters.month_band_text(band, "2028-12") == "after 2028-12 (2027-03 to after 2028-12)"
+    assert presenters.month_band_text(dict.fromkeys(band), "2028-12") == "after 2028-12"
+
+
+@pytest.mark.parametrize(
+    ("used", "limit", "text", "percent", "word"),
+    [
+        (33_000, 80_000, "33.0 of 80.0 kW, 41 %", 41.2, ""),
+        (76_000, 80_000, "76.0 of 80.0 kW, 95 %", 95.0, "near the limit"),
+        (88_000, 80_000, "88.0 of 80.0 kW, 110 %", 100, "over the limit"),
+        (0, 0, "0 of 0 W, 0 %", 0, ""),
+    ],
+)
+def test_a_meter_says_in_words_what_its_bar_shows(used, limit, text, percent, word):
+    meter = presenters.meter_of(used, limit, "W")
+    assert (meter.text, meter.percent, meter.word) == (text, percent, word)
+
+
+@pytest.mark.parametrize(
+    ("today", "month"), [("2026-12-31", "2027-01"), ("2027-02-28", "2027-02"), ("2030-01-01", "2027-03")]
+)
+def test_the_period_of_today_is_the_nearest_one_asked_about(today, month):
+    periods = [{"month": f"2027-0{at}"} for at in (1, 2, 3)]
+    assert presenters.period_at(periods, date.fromisoformat(today))["month"] == month

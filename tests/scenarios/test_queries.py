@@ -1,0 +1,151 @@
+from dataclasses import replace
+from datetime import date
+
+import numpy as np
+import pytest
+import redis
+from django.core.cache import cache
+from django.core.exceptions import ValidationError
+
+from accelerator import Band
+from fleet.demo import demo_fleet_load
+from fleet.fits import hosts_fit
+from fleet.models import Rack
+from fleet.selectors import snapshot_take
+from scenarios import queries
+from scenarios.queries import CapacityQuestion, band_at, capacity_answer, capacity_query
+
+DAY = date(2027, 1, 1)
+QUESTION = CapacityQuestion(as_of=DAY, kind="ppu-16x", site="dc03", service="chat", quantile=0.9)
+
+
+@pytest.fixture
+def fleet(db):
+    demo_fleet_load(DAY)
+
+
+@pytest.fixture
+def snapshot(fleet):
+    return snapshot_take(DAY)
+
+
+def test_the_room_is_what_racks_take_by_power_and_height(snapshot):
+    answer = capacity_answer(replace(QUESTION, service=None), replace(snapshot, deliveries=()))
+    kind = next(kind for kind in snapshot.kinds if kind.slug == "ppu-16x")
+    racks = snapshot.rack_site == [site.slug for site in snapshot.sites].index("dc03")
+    standing = snapshot.rack_hosts(DAY)
+    later = snapshot.host_first_day > DAY.toordinal()
+    assert not later.any(), "the hand count below knows of no host dated later"
+    free_w = (snapshot.rack_power_limit_w - standing @ snapshot.kind_power_w)[racks]
+    free_u = (snapshot.rack_height_u - standing @ snapshot.kind_height_u)[racks]
+    expected = int(hosts_fit(free_w=free_w, free_u=free_u, host_w=kind.power_w, host_u=kind.height_u).sum())
+    assert expected > 0
+    assert answer["fits"] == {"p10": expected, "p50": expected, "p90": expected}
+    assert answer["fits_without_deliveries"] == expected
+    assert sum(row["share"] for row in answer["binding"]) == pytest.approx(1)
+    assert answer["tok_s"] is None
+
+
+def test_deliveries_due_by_the_day_take_their_room_first(snapshot):
+    later = replace(QUESTION, as_of=date(2028, 6, 1), site="dc01")
+    answer = capacity_answer(later, snapshot_take(later.as_of))
+    assert answer["fits"]["p50"] < answer["fits_without_deliveries"]
+    assert answer["fits"]["p10"] <= answer["fits"]["p50"] <= answer["fits"]["p90"]
+
+
+def test_tokens_are_hosts_times_the_rate_of_one(snapshot):
+    question = replace(QUESTION, kind="h20-8x")
+    answer = capacity_answer(question, snapshot)
+    assert answer["rating"]["allowed"]
+    assert answer["tok_s"]["p50"] == pytest.approx(answer["fits"]["p50"] * answer["rating"]["tok_s"]["p50"])
+    assert answer["tok_s"]["p10"] < answer["tok_s"]["p50"] < answer["tok_s"]["p90"]
+
+
+def test_a_service_of_another_region_is_rated_and_the_answer_says_so(snapshot):
+    region = next(service.region for service in snapshot.services if service.slug == "chat")
+    for site in snapshot.sites:
+        answer = capacity_answer(replace(QUESTION, kind="h20-8x", site=site.slug), snapshot)
+        is_said = any(line.startswith("chat is served in") for line in answer["assumptions"])
+        assert is_said == (site.region != region)
+        assert answer["rating"]["tok_s"]["p50"] > 0
+
+
+def test_a_service_whose_software_is_not_ready_gets_no_tokens_and_the_reason(snapshot):
+    at = next(i for i, s in enumerate(snapshot.services) if s.slug == "chat")
+    unready = replace(snapshot.services[at], ready_on={})
+    changed = replace(snapshot, services=(*snapshot.services[:at], unready, *snapshot.services[at + 1 :]))
+    answer = capacity_answer(QUESTION, changed)
+    assert answer["tok_s"] == {"p10": 0, "p50": 0, "p90": 0}
+    assert "not ready" in answer["rating"]["reason"]
+
+
+def test_the_whole_fleet_is_the_sum_of_its_sites_and_runs_out_with_its_first_region(snapshot):
+    whole = capacity_answer(replace(QUESTION, site=None, service=None), snapshot)
+    parts = [
+        capacity_answer(replace(QUESTION, site=site.slug, service=None), snapshot)["fits_without_deliveries"]
+        for site in snapshot.sites
+    ]
+    assert whole["fits_without_deliveries"] == sum(parts)
+    months = [row["run_out"]["p10"] for row in whole["run_out_regions"] if row["run_out"]["p10"]]
+    assert len(whole["run_out_regions"]) == 2
+    assert whole["run_out"]["p10"] == min(months, default=None)
+
+
+def test_a_region_without_racks_says_so(snapshot):
+    empty = replace(
+        snapshot,
+        rack_slugs=(),
+        **{
+            name: np.zeros(0, dtype=np.int64)
+            for name in ("rack_site", "rack_height_u", "rack_first_day", "rack_last_day")
+        },
+        **{name: np.zeros(0, dtype=np.int64) for name in ("host_rack", "host_kind", "host_first_day", "host_last_day")},
+        rack_power_limit_w=np.zeros(0),
+    )
+    answer = capacity_answer(QUESTION, empty)
+    assert answer["fits"] == {"p10": 0, "p50": 0, "p90": 0}
+    assert answer["binding"] == [{"constraint": "no_rack", "object": "", "share": 1.0}]
+
+
+@pytest.mark.parametrize(("share", "expected"), [(0.1, 10), (0.5, 20), (0.9, 50), (0.05, 20 - 10 * 1.2835)])
+def test_a_band_is_read_at_a_share(share, expected):
+    assert band_at(Band(10, 20, 50), share) == pytest.approx(expected, rel=1e-3)
+    assert band_at(Band(0, 0, 0), share) == 0
+
+
+def test_the_surer_the_answer_the_smaller(snapshot):
+    sure = [
+        capacity_answer(replace(QUESTION, kind="h20-8x", quantile=quantile), snapshot)["sure"]["tok_s"]
+        for quantile in (0.5, 0.9)
+    ]
+    assert sure[1] < sure[0]
+
+
+def test_the_same_question_is_answered_from_the_cache_until_the_fleet_changes(fleet, monkeypatch):
+    first = capacity_query(QUESTION)
+    computed = []
+    answer = queries.capacity_answer
+    monkeypatch.setattr(queries, "capacity_answer", lambda *asked: computed.append(1) or answer(*asked))
+    assert capacity_query(QUESTION) == first
+    assert not computed
+    Rack.objects.filter(row__hall__site__slug="dc03").update(power_limit_w=1.0)
+    assert capacity_query(QUESTION)["fits"]["p50"] == 0
+    assert computed
+
+
+def test_without_a_cache_it_is_answered_all_the_same(fleet, monkeypatch):
+    first = capacity_query(QUESTION)
+
+    def down(*args, **kwargs):
+        raise redis.ConnectionError("no cache")
+
+    monkeypatch.setattr(cache, "get", down)
+    monkeypatch.setattr(cache, "set", down)
+    assert capacity_query(QUESTION) == first
+
+
+def test_what_does_not_exist_is_named(fleet):
+    with pytest.raises(ValidationError) as refusal:
+        capacity_query(replace(QUESTION, site="dc99", service="nothing"))
+    assert set(refusal.value.message_dict) == {"scope.site", "service"}
+    assert "dc01" in str(refusal.value)
