@@ -78,6 +78,8 @@ class Workload:
         Ids of the 512-token prefix blocks of each request, in order.
     client_id : int64[n] or None
         Tenant of each request.
+    ignored_columns : tuple of str
+        Columns of its file that are not read; not part of the digest.
     """
 
     name: str
@@ -86,6 +88,7 @@ class Workload:
     output_tok: NDArray[np.int64]
     prefix_hashes: tuple[tuple[int, ...], ...] | None = None
     client_id: NDArray[np.int64] | None = None
+    ignored_columns: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         for array in (self.arrival_s, self.input_tok, self.output_tok, self.client_id):

@@ -95,6 +95,7 @@ class _Trace:
     def __init__(self, plain: io.BufferedIOBase, name: str, max_requests: int, max_bytes: int) -> None:
         self.plain, self.name, self.max_requests, self.max_bytes = plain, name, max_requests, max_bytes
         self.line = 0
+        self.ignored: tuple[str, ...] = ()
         self.arrival_s, self.input_tok, self.output_tok = array("d"), array("q"), array("q")
         self.client_id = array("q")
         self.prefixes: list[tuple[int, ...]] = []
@@ -115,6 +116,7 @@ class _Trace:
             output_tok=np.frombuffer(self.output_tok, dtype=np.int64),
             prefix_hashes=tuple(self.prefixes) if "prefix_hashes" in place else None,
             client_id=np.frombuffer(self.client_id, dtype=np.int64) if "client_id" in place else None,
+            ignored_columns=self.ignored,
         )
 
     def _lines(self) -> Iterator[str]:
@@ -152,9 +154,9 @@ class _Trace:
         for column in (*NEEDED, *OPTIONAL):
             if columns.count(column) > 1:
                 self._refuse(column, "appears twice")
-        ignored = [column for column in columns if column not in NEEDED and column not in OPTIONAL]
-        if ignored:
-            warnings.warn(TraceWarning(f"{self.name}: ignored columns: {', '.join(ignored)}"), stacklevel=4)
+        self.ignored = tuple(column for column in columns if column not in NEEDED and column not in OPTIONAL)
+        if self.ignored:
+            warnings.warn(TraceWarning(f"{self.name}: ignored columns: {', '.join(self.ignored)}"), stacklevel=4)
         self.width = len(columns)
         return {column: columns.index(column) for column in (*NEEDED, *OPTIONAL) if column in columns}
 

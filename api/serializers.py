@@ -243,7 +243,7 @@ class DeliverySerializer(RowSerializer):
     class Meta:
         model = Delivery
         fields = [
-            *(*COMMON, "slug", "site", "host_type", "quantity", "expected_on"),
+            *(*COMMON, "slug", "site", "host_type", "quantity", "expected_on", "received_on"),
             *("slip_p50_days", "slip_p90_days", "fill_ratio", "note", *KEPT),
         ]
 
@@ -258,7 +258,7 @@ class TraceSerializer(RowSerializer):
 
     class Meta:
         model = Trace
-        fields = [*COMMON, "name", "digest", "requests", "mix", "owner", "created_at"]
+        fields = [*COMMON, "name", "digest", "requests", "mix", "note", "owner", "created_at"]
         read_only_fields = fields
 
 

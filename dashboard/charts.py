@@ -6,8 +6,8 @@ from typing import Any
 
 import altair as alt
 
-from dashboard.presenters import Cell, quantity_text, side_text, table_cells
-from scenarios.tables import Column, Table
+from dashboard.presenters import quantity_text, side_text
+from scenarios.tables import Cell, Column, Table
 
 HEIGHT_PX = 260
 AVAILABLE, DEMANDED = "Available", "Demanded"
@@ -31,7 +31,7 @@ class Chart:
     @property
     def cells(self) -> list[list[Cell]]:
         """Return the table twin for a page."""
-        return table_cells(self.table)
+        return self.table.cells()
 
 
 def charts_of(result: Mapping[str, Any]) -> list[Chart]:

@@ -7,16 +7,15 @@ from typing import Any
 
 from accelerator import ChipSpec, Figure
 from fleet.models import Delivery
-from scenarios.tables import Table
 
 UNKNOWN = "–"
 NO_DEMAND_RATIO = 1e4  # a headroom beyond this says that nothing is demanded
 
 BINDING_WORDS = {
-    "chips": "chips: every delivered host is racked",
+    "chips": "chips: racks have room",
     "rack_power": "rack power",
     "rack_units": "rack height",
-    "none": "nothing",
+    "no_host": "a service without a host",
 }
 CONFIDENCE_WORDS = {
     "official": "data sheet",
@@ -385,29 +384,6 @@ def band_range_text(figure: Figure) -> str:
 def side_text(*, homegrown: bool) -> str:
     """Return which side of the migration a chip is on, as a word."""
     return "homegrown" if homegrown else "GPU"
-
-
-@dataclass(frozen=True, slots=True)
-class Cell:
-    """One cell of a table as text, and how it is set: numbers to the right, sentences with room."""
-
-    text: str
-    style: str
-
-
-def table_cells(table: Table) -> list[list[Cell]]:
-    """Return the rows of a table for a page."""
-    return [
-        [
-            Cell(text, "num" if column.unit else _text_style(text))
-            for text, column in zip(row, table.columns, strict=True)
-        ]
-        for row in table.cells()
-    ]
-
-
-def _text_style(text: str) -> str:
-    return "nowrap" if len(text) <= 40 else "long" if len(text) <= 160 else "long wide"
 
 
 @dataclass(frozen=True, slots=True)

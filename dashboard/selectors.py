@@ -180,7 +180,7 @@ def site_tree(site: Site, day: date) -> Place:
 def deliveries_due(day: date, site: Site | None = None) -> list[Delivery]:
     """Return what may still be on its way on a day: named for it or later, or late by less than its P90 slip."""
     longest = Delivery.objects.aggregate(days=Max("slip_p90_days"))["days"] or 0
-    found = Delivery.objects.filter(expected_on__gte=day - timedelta(days=math.ceil(longest)))
+    found = Delivery.objects.filter(received_on__isnull=True, expected_on__gte=day - timedelta(days=math.ceil(longest)))
     found = found.filter(site=site) if site else found
     late = found.select_related("site", "host_type")
     return [one for one in late if one.expected_on + timedelta(days=round(one.slip_p90_days)) >= day]

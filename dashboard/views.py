@@ -280,7 +280,7 @@ def run(request: HttpRequest, pk: int) -> HttpResponse:
         context |= {
             "result": found.result,
             "charts": charts,
-            "tables": [(table, presenters.table_cells(table)) for table in tables_of(found.result)],
+            "tables": [(table, table.cells()) for table in tables_of(found.result)],
             "facts": presenters.provenance_of(found.result),
             "is_stale": _is_stale(found, selectors.fleet_changed_at()),
             "is_edited": Inputs.of(found.scenario).digest != found.inputs_digest,

@@ -23,7 +23,11 @@ from fleet.snapshot import (
 def snapshot_take(day: date) -> FleetSnapshot:
     """Return the fleet of a day, and all that is dated later, in one pass of set-based queries."""
     stays = Q(out_of_service_on__isnull=True) | Q(out_of_service_on__gt=day)
-    sites = list(Site.objects.filter(stays).order_by("slug").values_list("slug", "name", "region__slug", "pue_ratio"))
+    sites = list(
+        Site.objects.filter(stays)
+        .order_by("slug")
+        .values_list("slug", "name", "region__slug", "pue_ratio", "in_service_on", "out_of_service_on")
+    )
     kinds = list(HostType.objects.order_by("slug"))
     site_at = {row[0]: at for at, row in enumerate(sites)}
     kind_at = {kind.pk: at for at, kind in enumerate(kinds)}
@@ -35,6 +39,9 @@ def snapshot_take(day: date) -> FleetSnapshot:
         .values_list("pk", "slug", "row__hall__site__slug", "height_u", "power_limit_w", *dates)
     )
     rack_at = {row[0]: at for at, row in enumerate(racks)}
+    rack_site = np.array([site_at[row[2]] for row in racks], dtype=np.int64)
+    site_first = _ordinals([row[4] for row in sites], DAY_MIN)
+    site_last = _ordinals([row[5] for row in sites], DAY_MAX)
     hosts = [
         (rack_at[rack], kind_at[kind], first, last)
         for rack, kind, first, last in Host.objects.filter(stays)
@@ -46,14 +53,14 @@ def snapshot_take(day: date) -> FleetSnapshot:
     return FleetSnapshot(
         as_of=day,
         regions=tuple(RegionFact(*row) for row in Region.objects.order_by("slug").values_list("slug", "name")),
-        sites=tuple(SiteFact(*row) for row in sites),
+        sites=tuple(SiteFact(*row[:4]) for row in sites),
         kinds=tuple(
             KindFact(k.slug, k.name, k.chip, k.chips, k.height_u, float(k.power_w), float(k.idle_w)) for k in kinds
         ),
         services=_services(),
         deliveries=tuple(
             DeliveryFact(*row)
-            for row in Delivery.objects.filter(site__slug__in=site_at)
+            for row in Delivery.objects.filter(site__slug__in=site_at, received_on__isnull=True)
             .order_by("slug")
             .values_list(
                 *("slug", "site__slug", "host_type__slug", "quantity", "expected_on"),
@@ -61,11 +68,12 @@ def snapshot_take(day: date) -> FleetSnapshot:
             )
         ),
         rack_slugs=tuple(row[1] for row in racks),
-        rack_site=np.array([site_at[row[2]] for row in racks], dtype=np.int64),
+        rack_site=rack_site,
         rack_height_u=np.array([row[3] for row in racks], dtype=np.int64),
         rack_power_limit_w=np.array([row[4] for row in racks], dtype=np.float64),
-        rack_first_day=_ordinals([row[5] for row in racks], DAY_MIN),
-        rack_last_day=_ordinals([row[6] for row in racks], DAY_MAX),
+        # a rack is open while both it and its site are
+        rack_first_day=np.maximum(_ordinals([row[5] for row in racks], DAY_MIN), site_first[rack_site]),
+        rack_last_day=np.minimum(_ordinals([row[6] for row in racks], DAY_MAX), site_last[rack_site]),
         host_rack=np.array([row[0] for row in hosts], dtype=np.int64),
         host_kind=np.array([row[1] for row in hosts], dtype=np.int64),
         host_first_day=_ordinals([row[2] for row in hosts], DAY_MIN),

@@ -146,8 +146,9 @@ class FleetSnapshot:
         return total.hexdigest()
 
     def rack_hosts(self, day: date) -> IntArray:
-        """Return how many hosts of each kind stand in each rack on a day, int64[R, K]. [-]"""
+        """Return how many hosts of each kind stand in each rack on a day, int64[R, K]; none in a closed rack. [-]"""
         here = (self.host_first_day <= day.toordinal()) & (day.toordinal() < self.host_last_day)
+        here &= self.rack_open(day)[self.host_rack]
         cell = self.host_rack[here] * len(self.kinds) + self.host_kind[here]
         counts = np.bincount(cell, minlength=len(self.rack_slugs) * len(self.kinds))
         return counts.reshape(len(self.rack_slugs), len(self.kinds)).astype(np.int64)

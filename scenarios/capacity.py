@@ -10,6 +10,8 @@ from scenarios.demand import month_label
 from scenarios.futures import Future, future_draw, future_expected
 from scenarios.placement import ServedShare
 from scenarios.plans import (
+    NO_HOST,
+    BoolArray,
     CapacityPeriod,
     CapacityPlan,
     FleetCapacity,
@@ -146,6 +148,7 @@ class _Scope:
     ) -> RegionCapacity:
         problem = self.problem
         demanded = expected.demand_tok_s[self.services].sum(axis=0)
+        homeless = self._homeless(expected, hosts)
         periods = []
         for month, day in enumerate(problem.months):
             theta = np.append(drawn[:, month], middle[month])
@@ -158,7 +161,7 @@ class _Scope:
                     demanded_tok_s=band_of(demands[:, month], middle=demanded[month]),
                     headroom_ratio=band_of(theta - 1, middle=theta[-1] - 1),
                     unserved_tok_s=float(demanded[month] * max(0.0, 1 - middle[month])),
-                    binding=self._binding(sites, month),
+                    binding=NO_HOST if homeless[:, month].any() else self._binding(sites, month),
                 )
             )
         run_out = months_band(problem, _first_short(drawn), _first_short(middle[None, :]))
@@ -166,9 +169,24 @@ class _Scope:
             slug=self.region.slug,
             name=self.region.name,
             run_out=run_out,
-            sentence=_sentence(self.region.name, run_out, problem),
+            sentence=_sentence(self.region.name, run_out, problem) + self._homeless_sentence(homeless),
             periods=tuple(periods),
         )
+
+    def _homeless(self, expected: Future, hosts: list[IntArray]) -> BoolArray:
+        """Return which services no host of the region can serve in which month, bool[services, T]."""
+        here = np.stack([hosts[month][self.sites].sum(axis=0) for month in range(len(hosts))], axis=-1) > 0
+        able = (expected.rate_tok_s[self.services] > 0)[:, :, None] & self.problem.allowed[self.services]
+        return np.logical_not((able & here[None]).any(axis=1), dtype=bool)
+
+    def _homeless_sentence(self, homeless: BoolArray) -> str:
+        lines = []
+        for at in np.flatnonzero(homeless.any(axis=1)):
+            months = np.flatnonzero(homeless[at])
+            first, last = (month_label(self.problem.months[int(end)]) for end in (months[0], months[-1]))
+            slug = self.problem.snapshot.services[self.services[at]].slug
+            lines.append(f" No host of the region can serve {slug} in {len(months)} months from {first} to {last}.")
+        return "".join(lines)
 
     def _binding(self, sites: tuple[SiteCapacity, ...], month: int) -> str:
         found = [sites[at].periods[month].binding for at in self.sites]
@@ -208,8 +226,8 @@ def _sentence(name: str, run_out: MonthBand, problem: Problem) -> str:
     early = f"one future in ten runs out by {run_out.p10}"
     if run_out.p50 is None:
         return f"{name} is expected to last beyond {last}; {early}."
-    late = f"one in ten lasts beyond {run_out.p90}" if run_out.p90 else f"one in ten lasts beyond {last}"
-    return f"{name} is expected to run out in {run_out.p50}; {early}, {late}."
+    late = f", one in ten lasts beyond {run_out.p90 or last}" if run_out.p90 != run_out.p50 else ""
+    return f"{name} is expected to run out in {run_out.p50}; {early}{late}."
 
 
 def _fleet(problem: Problem, regions: tuple[RegionCapacity, ...], drawn: FloatArray) -> FleetCapacity:

@@ -153,22 +153,22 @@ def _gpu_load(
 def _make_room(problem: Problem, future: Future, floor: Floor, walk: _RegionWalk, month: int) -> None:
     """Switch off GPU hosts that nothing needs where homegrown hosts wait for their racks.
 
-    Needed is what the remaining traffic, the traffic kept warm and the reserve fill, this month and next: a host that
-    would be missed in a month is not taken out.
+    Needed is what the remaining traffic, the traffic still kept warm and the reserve fill, this month and next: a host
+    that would be missed in a month is not taken out.
     """
     waits = [int(s) for s in walk.sites if (floor.waiting[s] * problem.homegrown).any()]
     if not waits:
         return
     ahead = min(month + 1, len(problem.months) - 1)
     demand = future.demand_tok_s[walk.services, ahead]
-    warm = sum(walk.warm, np.zeros(len(walk.services)))
+    still_warm = walk.warm[-(problem.dual_run_months - 1) :] if problem.dual_run_months > 1 else []
     load, unserved = _gpu_load(
         problem,
         floor,
         walk,
         month,
         rate=_rates(problem, future, walk, ahead),
-        traffic_tok_s=demand * np.clip(1 - walk.share.sum(axis=1), 0, 1) + warm,
+        traffic_tok_s=demand * np.clip(1 - walk.share.sum(axis=1), 0, 1) + sum(still_warm, np.zeros(len(demand))),
     )
     if unserved.sum() > NEVER_RATIO * max(demand.sum(), 1.0):
         return
@@ -176,12 +176,13 @@ def _make_room(problem: Problem, future: Future, floor: Floor, walk: _RegionWalk
     needed = np.ceil(load.sum(axis=0) / (1 - problem.reserve_ratio) - 1e-9)
     spare = np.maximum(standing[walk.sites].sum(axis=0) - needed, 0).astype(np.int64) * ~problem.homegrown
     for site in waits:
-        for kind in np.argsort(-problem.snapshot.kind_power_w, kind="stable"):
-            while spare[kind] > 0 and (floor.waiting[site] * problem.homegrown).any():
-                if not floor.remove(month, site, int(kind), 1):
-                    break
-                spare[kind] -= 1
-                floor.rack_waiting(month)
+        for into in np.flatnonzero(floor.waiting[site] * problem.homegrown):
+            for out in np.argsort(-problem.snapshot.kind_power_w, kind="stable"):
+                while spare[out] > 0:
+                    gone = floor.make_room(month, site, out=int(out), into=int(into), most=int(spare[out]))
+                    if not gone:
+                        break
+                    spare[out] -= gone
 
 
 def _step(problem: Problem, future: Future, floor: Floor, walk: _RegionWalk, month: int) -> None:
@@ -436,10 +437,13 @@ def _mapped(problem: Problem, values: FloatArray | IntArray | int, *, whole: boo
 
 
 def _gpu_free(problem: Problem, walks: list[_RegionWalk], drawn: list[list[_RegionWalk]]) -> MonthBand:
-    """Return the first month from which no GPU host is needed any more, as a band over the futures."""
+    """Return the first month from which all is served and no GPU host is needed any more, as a band."""
 
     def first(ours: list[_RegionWalk]) -> int:
-        needed = [_gpu_needed(problem, ours, month) > 0 for month in range(len(problem.months))]
+        needed = [
+            _gpu_needed(problem, ours, month) > 0 or any(walk.unserved_tok_s[month] > 1e-6 for walk in ours)
+            for month in range(len(problem.months))
+        ]
         last = max((at for at, need in enumerate(needed) if need), default=-1)
         return last + 1
 

@@ -17,6 +17,7 @@ class Trace(models.Model):
     name = models.CharField(max_length=120)
     requests = models.PositiveIntegerField(editable=False, help_text="Requests in the trace. [-]")
     mix = models.JSONField(editable=False, help_text="Token mix: means, percentiles, burstiness.")
+    note = models.CharField(max_length=300, blank=True, editable=False, help_text="What of its file was not read.")
     arrays = models.BinaryField(editable=False, help_text="The workload's arrays, numpy zip format.")
     owner = models.ForeignKey(settings.AUTH_USER_MODEL, models.SET_NULL, null=True, blank=True)
     created_at = models.DateTimeField(auto_now_add=True)

@@ -4,7 +4,7 @@ import hashlib
 import json
 import logging
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from datetime import date
 from statistics import NormalDist
@@ -24,7 +24,7 @@ from scenarios.checks import DAY_FIRST, DAY_LAST
 from scenarios.demand import month_add, month_label
 from scenarios.engine import ENGINE_VERSION, Inputs, problem_build
 from scenarios.futures import Z90, Future, future_draw, future_expected
-from scenarios.plans import Problem
+from scenarios.plans import MonthBand, Problem
 from scenarios.ratings import RatingTable, allowed_take, rating_rows
 from scenarios.supply import Floor, Ground
 
@@ -108,7 +108,7 @@ def capacity_answer(question: CapacityQuestion, snapshot: FleetSnapshot) -> dict
         rates = np.array([future.rate_tok_s[at, kind] for future in (*futures, expected)]) * rating["allowed"]
         tok_s = band_of(hosts_drawn * rates[:-1], middle=hosts * float(rates[-1]))
     none_comes = replace(expected, arrival_hosts=np.zeros_like(expected.arrival_hosts))
-    by_region = _run_outs(problem, regions)
+    run_out, by_region = _run_outs(problem, regions)
     return {
         "question": {**asdict(question), "as_of": question.as_of.isoformat()},
         "fits": fits.as_dict(),
@@ -116,7 +116,7 @@ def capacity_answer(question: CapacityQuestion, snapshot: FleetSnapshot) -> dict
         "tok_s": tok_s.as_dict() if tok_s else None,
         "rating": rating,
         "binding": _binding(ground, expected, sites, kind),
-        "run_out": _first_out(by_region),
+        "run_out": run_out,
         "run_out_regions": by_region,
         "sure": {
             "quantile": question.quantile,
@@ -205,27 +205,24 @@ def _rating(snapshot: FleetSnapshot, table: RatingTable, problem: Problem, servi
     return {**row, "allowed": allowed, "ready_on": ready_on.isoformat() if ready_on else None, "reason": reason}
 
 
-def _run_outs(problem: Problem, regions: Sequence[str]) -> list[dict[str, Any]]:
-    """Return when each region in scope runs out; the unit asked about does not matter, so the answer is shared."""
+def _run_outs(problem: Problem, regions: Sequence[str]) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+    """Return when the first region in scope runs out, and each; the unit asked about does not matter to them."""
     served = [service.region in regions and service.demand_request_s > 0 for service in problem.snapshot.services]
     if not any(served):
-        return []
+        return asdict(MonthBand(None, None, None)), []
     key = f"capacity-run-out:{problem.snapshot.digest}:{ENGINE_VERSION}:{RATING_VERSION}:{','.join(regions)}"
-    known: list[dict[str, Any]] | None = _cache_get(key)
+    known: tuple[dict[str, Any], list[dict[str, Any]]] | None = _cache_get(key)
     if known is None:
         plan = plan_capacity(replace(problem, in_scope=np.array(served, dtype=bool)))
-        known = [
-            {"region": region.slug, "run_out": asdict(region.run_out), "sentence": region.sentence}
-            for region in plan.regions
-        ]
+        known = (
+            asdict(plan.fleet.run_out),
+            [
+                {"region": region.slug, "run_out": asdict(region.run_out), "sentence": region.sentence}
+                for region in plan.regions
+            ],
+        )
         _cache_set(key, known)
     return known
-
-
-def _first_out(rows: Sequence[Mapping[str, Any]]) -> dict[str, str | None]:
-    """Return the band of the region that runs out first."""
-    found = {quantile: [row["run_out"][quantile] for row in rows] for quantile in ("p10", "p50", "p90")}
-    return {quantile: min(filter(None, months), default=None) for quantile, months in found.items()}
 
 
 def _assumptions(question: CapacityQuestion, snapshot: FleetSnapshot, regions: Sequence[str]) -> list[str]:

@@ -47,6 +47,7 @@ def workload_store(workload: Workload, *, owner: User | None) -> Trace:
             "name": workload.name[:120],
             "requests": len(workload.arrival_s),
             "mix": workload.token_mix().as_dict(),
+            "note": f"ignored columns: {', '.join(workload.ignored_columns)}"[:300] if workload.ignored_columns else "",
             "arrays": workload.to_bytes(),
             "owner": owner,
         },
@@ -177,7 +178,7 @@ def runs_sweep() -> int:
     sent = 0
     for run_id, status, sent_at, count in waiting.values_list("pk", "status", "sent_at", "send_count"):
         # a queued run may just wait its turn: each time it is sent again, it is left alone twice as long
-        patience = lease * 2 ** min(count, SENDS_DOUBLED_MAX) if status == Run.Status.QUEUED else lease
+        patience = lease * 2 ** min(max(count - 1, 0), SENDS_DOUBLED_MAX) if status == Run.Status.QUEUED else lease
         if sent_at is None or sent_at < now - patience:
             if not run_send(run_id):
                 break

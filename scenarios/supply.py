@@ -6,7 +6,7 @@ from datetime import date
 
 import numpy as np
 
-from fleet.fits import hosts_fit, hosts_place, stops
+from fleet.fits import POWER, UNITS, hosts_fit, hosts_place, stops
 from fleet.snapshot import FleetSnapshot, FloatArray, IntArray
 from scenarios.futures import Future
 from scenarios.plans import CHIPS
@@ -26,29 +26,33 @@ class Ground:
 
     Attributes
     ----------
-    hosts : tuple of int64[R, K], one a month
-        Hosts that stand in each rack. [-]
+    hosts : int64[T, R, K]
+        Hosts that stand in each rack in each month. [-]
     free_w, free_u : float64[T, R], int64[T, R]
         Power and height that stay free from the month on, hosts dated later included; 0 in a closed rack. [W], [U]
     """
 
     def __init__(self, snapshot: FleetSnapshot, months: Sequence[date]) -> None:
         self.snapshot, self.months = snapshot, tuple(months)
-        self.hosts = tuple(snapshot.rack_hosts(month) for month in months)
-        shape = (len(self.months), len(snapshot.rack_slugs))
-        self.free_w, self.free_u = np.zeros(shape), np.zeros(shape, dtype=np.int64)
-        for at, month in enumerate(self.months):
-            is_open = snapshot.rack_open(month)
-            self.free_w[at] = (snapshot.rack_power_limit_w - self.hosts[at] @ snapshot.kind_power_w) * is_open
-            self.free_u[at] = (snapshot.rack_height_u - self.hosts[at] @ snapshot.kind_height_u) * is_open
-        # what a host dated later will need is not free now
-        self.free_w = np.minimum.accumulate(self.free_w[::-1], axis=0)[::-1]
-        self.free_u = np.minimum.accumulate(self.free_u[::-1], axis=0)[::-1]
+        self.hosts = np.stack([snapshot.rack_hosts(month) for month in months])
+        self._open = np.stack([snapshot.rack_open(month) for month in months])
         self.racks_of_site = tuple(np.flatnonzero(snapshot.rack_site == at) for at in range(len(snapshot.sites)))
+        self.free_w, self.free_u = self.free(np.arange(len(snapshot.rack_slugs)), self.hosts)
         site_at = {site.slug: at for at, site in enumerate(snapshot.sites)}
         kind_at = {kind.slug: at for at, kind in enumerate(snapshot.kinds)}
         self.delivery_site = np.array([site_at[d.site] for d in snapshot.deliveries], dtype=np.int64)
         self.delivery_kind = np.array([kind_at[d.kind] for d in snapshot.deliveries], dtype=np.int64)
+
+    def free(self, racks: IntArray, hosts: IntArray) -> tuple[FloatArray, IntArray]:
+        """Return what stays free in some racks from each month on, if these hosts [T, racks, K] stand in them."""
+        snapshot = self.snapshot
+        free_w = (snapshot.rack_power_limit_w[racks] - hosts @ snapshot.kind_power_w) * self._open[:, racks]
+        free_u = (snapshot.rack_height_u[racks] - hosts @ snapshot.kind_height_u) * self._open[:, racks]
+        # what a host dated later will need is not free now
+        return (
+            np.minimum.accumulate(free_w[::-1], axis=0)[::-1],
+            np.minimum.accumulate(free_u[::-1], axis=0)[::-1],
+        )
 
 
 class Floor:
@@ -56,29 +60,33 @@ class Floor:
 
     def __init__(self, ground: Ground, future: Future) -> None:
         self._ground, self._future = ground, future
-        shape = ground.hosts[0].shape
+        self._free_w, self._free_u = ground.free_w, ground.free_u  # copied before the first host is taken out
+        shape = ground.hosts.shape[1:]
         self._added = np.zeros(shape, dtype=np.int64)
         self._removed = np.zeros(shape, dtype=np.int64)
         self._arrived = np.zeros(len(future.arrival_day), dtype=bool)
         self.waiting = np.zeros((len(ground.snapshot.sites), shape[1]), dtype=np.int64)
 
     def arrive(self, month: int) -> None:
-        """Take in what has come by the first day of the month and rack all that fits, oldest first."""
+        """Rack what has waited, then what has come by the first day of the month, in order of arrival."""
         ground, future = self._ground, self._future
+        self.rack_waiting(month)
         here = (future.arrival_day <= ground.months[month].toordinal()) & ~self._arrived
         self._arrived |= here
         for at in sorted(np.flatnonzero(here), key=lambda at: (future.arrival_day[at], at)):
-            self.waiting[ground.delivery_site[at], ground.delivery_kind[at]] += future.arrival_hosts[at]
-        self.rack_waiting(month)
+            site, kind = int(ground.delivery_site[at]), int(ground.delivery_kind[at])
+            self.waiting[site, kind] += future.arrival_hosts[at]
+            self._rack(month, site, kind)
 
     def rack_waiting(self, month: int) -> None:
         """Rack what waits, as far as power and height allow."""
         for site, kind in np.argwhere(self.waiting > 0):
-            racks = self._ground.racks_of_site[site]
-            room = self.room(month, int(site), int(kind))
-            placed = hosts_place(wanted=int(self.waiting[site, kind]), room=room)
-            self._added[racks, kind] += placed
-            self.waiting[site, kind] -= placed.sum()
+            self._rack(month, int(site), int(kind))
+
+    def _rack(self, month: int, site: int, kind: int) -> None:
+        placed = hosts_place(wanted=int(self.waiting[site, kind]), room=self.room(month, site, kind))
+        self._added[self._ground.racks_of_site[site], kind] += placed
+        self.waiting[site, kind] -= placed.sum()
 
     def room(self, month: int, site: int, kind: int) -> IntArray:
         """Return how many more hosts of a kind each rack of the site takes, int64[racks of the site]. [-]"""
@@ -87,29 +95,52 @@ class Floor:
         return hosts_fit(free_w=free_w, free_u=free_u, host_w=fact.power_w, host_u=fact.height_u)
 
     def free(self, month: int, racks: IntArray) -> tuple[FloatArray, IntArray]:
-        """Return the power and the height that are still free in some racks. [W], [U]"""
-        snapshot = self._ground.snapshot
-        change = self._added[racks] - self._removed[racks]
+        """Return the power and the height still free in some racks, float64 and int64[racks]. [W], [U]"""
+        snapshot, added = self._ground.snapshot, self._added[racks]
         return (
-            self._ground.free_w[month][racks] - change @ snapshot.kind_power_w,
-            self._ground.free_u[month][racks] - change @ snapshot.kind_height_u,
+            self._free_w[month][racks] - added @ snapshot.kind_power_w,
+            self._free_u[month][racks] - added @ snapshot.kind_height_u,
         )
 
-    def remove(self, month: int, site: int, kind: int, wanted: int) -> int:
-        """Take out up to `wanted` hosts of a kind that stood there from the start; return how many were."""
-        racks = self._ground.racks_of_site[site]
-        standing = self._standing(month)[racks, kind]
-        taken = hosts_place(wanted=wanted, room=standing)
-        self._removed[racks, kind] += taken
-        return int(taken.sum())
+    def make_room(self, month: int, site: int, *, out: int, into: int, most: int) -> int:
+        """Switch off hosts of kind `out` where one waiting host of kind `into` then fits, and rack that one.
 
-    def _standing(self, month: int) -> IntArray:
-        # a removed host may also be dated to leave later: it leaves once
-        return np.maximum(self._ground.hosts[month] - self._removed, 0) + self._added
+        Takes the rack in which the fewest have to go, and only hosts that stood there from the start.
+
+        Returns
+        -------
+        int
+            How many were switched off: 0 if no rack has enough of them, or if more than `most` would have to go.
+        """
+        ground, racks = self._ground, self._ground.racks_of_site[site]
+        if not len(racks) or not self.waiting[site, into]:
+            return 0
+        leaving, coming = ground.snapshot.kinds[out], ground.snapshot.kinds[into]
+        standing = np.maximum(ground.hosts[month][racks, out] - self._removed[racks, out], 0)
+        free_w, free_u = self.free(month, racks)
+        by_power = np.ceil((coming.power_w - free_w) / leaving.power_w - 1e-9)
+        by_height = np.ceil((coming.height_u - free_u) / max(leaving.height_u, 1))
+        needed = np.maximum(np.maximum(by_power, by_height), 1)
+        needed = np.where(needed <= standing, needed, np.inf)
+        best = int(np.argmin(needed))
+        if needed[best] > most:
+            return 0
+        self._take_out(racks[best : best + 1], out, int(needed[best]))
+        before = int(self.waiting[site, into])
+        self._rack(month, site, into)
+        # a host dated later may hold the room that was made: then nothing came in, and nothing is gained by going on
+        return int(needed[best]) if self.waiting[site, into] < before else int(most)
+
+    def _take_out(self, rack: IntArray, kind: int, count: int) -> None:
+        if self._free_w is self._ground.free_w:
+            self._free_w, self._free_u = self._free_w.copy(), self._free_u.copy()
+        self._removed[rack, kind] += count
+        stays = np.maximum(self._ground.hosts[:, rack] - self._removed[rack], 0)  # who is dated to leave leaves once
+        self._free_w[:, rack], self._free_u[:, rack] = self._ground.free(rack, stays)
 
     def hosts(self, month: int) -> IntArray:
         """Return the hosts that stand at each site by kind, int64[sites, K]. [-]"""
-        standing = self._standing(month)
+        standing = np.maximum(self._ground.hosts[month] - self._removed, 0) + self._added
         total = np.zeros((len(self._ground.snapshot.sites), standing.shape[1]), dtype=np.int64)
         np.add.at(total, self._ground.snapshot.rack_site, standing)
         return total
@@ -119,29 +150,34 @@ class Floor:
         return self.hosts(month) @ self._ground.snapshot.kind_power_w
 
     def binding(self, month: int, site: int) -> Bind:
-        """Return what stops the next host: racks where hosts wait or would not fit, else the chips themselves."""
-        snapshot = self._ground.snapshot
-        name = snapshot.sites[site].name
-        waits = np.flatnonzero(self.waiting[site])
-        if not len(waits):
-            return Bind(CHIPS, "", f"{name}: racks have room; no more hosts have been delivered")
-        kind = snapshot.kinds[int(waits[np.argmax(self.waiting[site][waits])])]
+        """Return what stops the next host of the kind that waits, or else of the kind that the site mostly gets."""
+        snapshot, name = self._ground.snapshot, self._ground.snapshot.sites[site].name
         racks = self._ground.racks_of_site[site]
+        if not len(racks):
+            return Bind(UNITS, "", f"{name}: the site has no racks")
+        at = self._next_kind(month, site)
+        kind, waits = snapshot.kinds[at], int(self.waiting[site, at])
+        room = int(self.room(month, site, at).sum())
+        if room and not waits:
+            return Bind(CHIPS, "", f"{name}: racks take {room} more {kind.slug}; no more have been delivered")
         free_w, free_u = self.free(month, racks)
-        first = stops(free_w=free_w, free_u=free_u, host_w=kind.power_w, host_u=kind.height_u)
-        count = int(self.waiting[site].sum())
-        if not first:
-            return Bind("rack_units", "", f"{name}: {count} delivered hosts wait; the site has no racks")
-        rack = snapshot.rack_slugs[int(racks[first[0].rack])]
-        what = "power" if first[0].constraint == "rack_power" else "height"
+        first = stops(free_w=free_w, free_u=free_u, host_w=kind.power_w, host_u=kind.height_u)[0]
+        rack = snapshot.rack_slugs[int(racks[first.rack])]
         short = (
-            f"{max(free_w[first[0].rack], 0) / 1000:.1f} kW free, {kind.power_w / 1000:.1f} kW needed"
-            if what == "power"
-            else f"{max(int(free_u[first[0].rack]), 0)} U free, {kind.height_u} U needed"
+            f"{max(free_w[first.rack], 0) / 1000:.1f} kW free, {kind.power_w / 1000:.1f} kW needed"
+            if first.constraint == POWER
+            else f"{max(int(free_u[first.rack]), 0)} U free, {kind.height_u} U needed"
         )
-        return Bind(
-            first[0].constraint,
-            rack,
-            f"{name}: {count} delivered hosts wait for rack {what}; "
-            f"the nearest rack {rack} has {short} for {kind.slug}",
-        )
+        what = "power" if first.constraint == POWER else "height"
+        who = f"{waits} delivered {kind.slug} wait for" if waits else f"no rack takes another {kind.slug} for want of"
+        return Bind(first.constraint, rack, f"{name}: {who} rack {what}; the nearest rack {rack} has {short}")
+
+    def _next_kind(self, month: int, site: int) -> int:
+        """Return the kind whose next host is asked about: most waiting, else most ordered, else most standing."""
+        ordered = np.zeros_like(self.waiting[site])
+        ours = self._ground.delivery_site == site
+        np.add.at(ordered, self._ground.delivery_kind[ours], self._future.arrival_hosts[ours])
+        for counts in (self.waiting[site], ordered, self.hosts(month)[site]):
+            if counts.any():
+                return int(np.argmax(counts))
+        return 0

@@ -28,9 +28,9 @@ class Table:
     columns: tuple[Column, ...]
     rows: Sequence[Mapping[str, Any]]
 
-    def cells(self) -> list[list[str]]:
-        """Return the rows as text for a page: rounded, with a dash for what is not known."""
-        return [[cell_text(row.get(column.name), column) for column in self.columns] for row in self.rows]
+    def cells(self) -> list[list["Cell"]]:
+        """Return the rows for a page: rounded, with a dash for what is not known."""
+        return [[_cell(row.get(column.name), column) for column in self.columns] for row in self.rows]
 
     def csv(self) -> str:
         """Return the table as CSV, unrounded; text that a spreadsheet would run as a formula is defused."""
@@ -42,7 +42,22 @@ class Table:
         return stream.getvalue()
 
 
-def cell_text(value: Any, column: Column) -> str:
+@dataclass(frozen=True, slots=True)
+class Cell:
+    """One cell as text, and how it is set: numbers to the right, sentences with room."""
+
+    text: str
+    style: str
+
+
+def _cell(value: Any, column: Column) -> Cell:
+    text = _cell_text(value, column)
+    if column.unit:
+        return Cell(text, "num")
+    return Cell(text, "nowrap" if len(text) <= 40 else "long" if len(text) <= 160 else "long wide")
+
+
+def _cell_text(value: Any, column: Column) -> str:
     """Return one cell as text for a page."""
     if value is None or value == "":
         return "–"

@@ -7,7 +7,6 @@ from zoneinfo import ZoneInfo
 from django import template
 
 from dashboard import presenters
-from scenarios.tables import Table
 
 register = template.Library()
 
@@ -22,12 +21,6 @@ def quantity(value: float | None, unit: str) -> str:
 def band(value: Mapping[str, float] | None, unit: str) -> str:
     """`{{ headroom_ratio|band:"ratio" }}` shows the middle and both ends in one unit."""
     return presenters.band_text(value, unit)
-
-
-@register.filter
-def cells(table: Table) -> list[list[presenters.Cell]]:
-    """`{% for row in table|cells %}` gives each cell with its text and its style."""
-    return presenters.table_cells(table)
 
 
 @register.filter

@@ -1,12 +1,13 @@
 """Host types and hosts: the machines that hold the chips."""
 
 from django.core.exceptions import ValidationError
+from django.core.validators import MinValueValidator
 from django.db import models
-from django.db.models import Q
+from django.db.models import F, Q
 
 from accelerator import UnknownChipError, chip_get
 from fleet.models.places import Rack
-from fleet.models.versioned import Dated, Versioned, dates_in_order
+from fleet.models.versioned import Dated, Versioned, dates_in_order, rule
 
 
 def check_chip(name: str) -> None:
@@ -23,18 +24,24 @@ class HostType(Versioned):
     slug = models.SlugField(unique=True)
     name = models.CharField(max_length=80)
     chip = models.CharField(max_length=64, validators=[check_chip], help_text="Slug of the chip in the catalog.")
-    chips = models.PositiveIntegerField(help_text="Chips in one host. [-]")
+    chips = models.PositiveIntegerField(validators=[MinValueValidator(1)], help_text="Chips in one host. [-]")
     height_u = models.PositiveIntegerField(help_text="Rack units. [U]")
-    power_w = models.FloatField(help_text="Power to plan with: the whole host at full inference load. [W]")
-    idle_w = models.FloatField(help_text="Power of the whole host without load. [W]")
+    power_w = models.FloatField(
+        validators=[MinValueValidator(1)], help_text="Power to plan with: the whole host at full inference load. [W]"
+    )
+    idle_w = models.FloatField(validators=[MinValueValidator(0)], help_text="Power of the whole host without load. [W]")
     source = models.CharField(max_length=200, help_text="Where the power figures come from.")
 
     class Meta:
         ordering = ["slug"]
         constraints = [
-            models.CheckConstraint(condition=Q(chips__gt=0), name="host_type_has_chips"),
-            models.CheckConstraint(condition=Q(power_w__gt=0), name="host_type_power_positive"),
-            models.CheckConstraint(condition=Q(idle_w__gte=0), name="host_type_idle_not_negative"),
+            rule("host_type_has_chips", Q(chips__gt=0), "a host type has at least one chip"),
+            rule("host_type_power_positive", Q(power_w__gt=0), "power_w is positive"),
+            rule(
+                "host_type_idle_not_negative",
+                Q(idle_w__gte=0, idle_w__lte=F("power_w")),
+                "idle_w lies between 0 and power_w",
+            ),
         ]
 
     def __str__(self) -> str:

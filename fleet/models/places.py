@@ -3,7 +3,7 @@
 from django.db import models
 from django.db.models import Q
 
-from fleet.models.versioned import Dated, Versioned, dates_in_order
+from fleet.models.versioned import Dated, Versioned, dates_in_order, rule
 
 
 class Region(Versioned):
@@ -31,7 +31,7 @@ class Site(Versioned, Dated):
         ordering = ["slug"]
         constraints = [
             dates_in_order("site_dates"),
-            models.CheckConstraint(condition=Q(pue_ratio__gte=1), name="site_pue_at_least_one"),
+            rule("site_pue_at_least_one", Q(pue_ratio__gte=1), "pue_ratio is at least 1"),
         ]
 
     def __str__(self) -> str:
@@ -86,8 +86,8 @@ class Rack(Versioned, Dated):
         ordering = ["row_id", "position", "slug"]
         constraints = [
             dates_in_order("rack_dates"),
-            models.CheckConstraint(condition=Q(power_limit_w__gt=0), name="rack_power_positive"),
-            models.CheckConstraint(condition=Q(height_u__gt=0), name="rack_height_positive"),
+            rule("rack_power_positive", Q(power_limit_w__gt=0), "power_limit_w is positive"),
+            rule("rack_height_positive", Q(height_u__gt=0), "height_u is positive"),
         ]
 
     def __str__(self) -> str:

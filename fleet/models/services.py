@@ -7,7 +7,7 @@ from django.db.models import Q
 from accelerator import PROFILES, UnknownModelError, model_get
 from fleet.models.hosts import check_chip
 from fleet.models.places import Region
-from fleet.models.versioned import Versioned
+from fleet.models.versioned import Versioned, rule
 
 
 def check_model(name: str) -> None:
@@ -52,14 +52,16 @@ class Service(Versioned):
     class Meta:
         ordering = ["slug"]
         constraints = [
-            models.CheckConstraint(condition=Q(ttft_s__gt=0, tpot_s__gt=0), name="service_limits_positive"),
-            models.CheckConstraint(condition=Q(percentile__gt=0, percentile__lt=1), name="service_percentile"),
-            models.CheckConstraint(condition=Q(demand_request_s__gte=0), name="service_demand_not_negative"),
-            models.CheckConstraint(
-                condition=Q(growth_low_ratio__gt=-1)
+            rule("service_limits_positive", Q(ttft_s__gt=0, tpot_s__gt=0), "ttft_s and tpot_s are positive"),
+            rule("service_percentile", Q(percentile__gt=0, percentile__lt=1), "percentile lies between 0 and 1"),
+            rule("service_demand_not_negative", Q(demand_request_s__gte=0), "demand_request_s is not negative"),
+            rule(
+                "service_growth_band_in_order",
+                Q(growth_low_ratio__gt=-1)
                 & Q(growth_low_ratio__lte=models.F("growth_ratio"))
-                & Q(growth_ratio__lte=models.F("growth_high_ratio")),
-                name="service_growth_band_in_order",
+                & Q(growth_ratio__lte=models.F("growth_high_ratio"))
+                & Q(growth_high_ratio__lte=1),
+                "growth_low_ratio, growth_ratio and growth_high_ratio rise in this order, above -1 and up to 1",
             ),
         ]
 

@@ -5,7 +5,7 @@ from django.db.models import F, Q
 
 from fleet.models.hosts import HostType
 from fleet.models.places import Site
-from fleet.models.versioned import Versioned
+from fleet.models.versioned import Versioned, rule
 
 
 class Delivery(Versioned):
@@ -18,6 +18,9 @@ class Delivery(Versioned):
     expected_on = models.DateField(help_text="Day that the supplier names. [date]")
     slip_p50_days = models.FloatField(default=0, help_text="Half of such deliveries come at least this late. [d]")
     slip_p90_days = models.FloatField(default=0, help_text="One in ten comes at least this late. [d]")
+    received_on = models.DateField(
+        null=True, blank=True, help_text="Day from which its hosts are entered as hosts; empty: on its way. [date]"
+    )
     fill_ratio = models.FloatField(default=1, help_text="Share of the order that arrives usable, expected. [-]")
     note = models.CharField(max_length=200, blank=True)
 
@@ -25,11 +28,15 @@ class Delivery(Versioned):
         ordering = ["expected_on", "slug"]
         verbose_name_plural = "deliveries"
         constraints = [
-            models.CheckConstraint(condition=Q(quantity__gt=0), name="delivery_of_something"),
-            models.CheckConstraint(
-                condition=Q(slip_p50_days__gte=0, slip_p90_days__gte=F("slip_p50_days")), name="delivery_slip_in_order"
+            rule("delivery_of_something", Q(quantity__gt=0), "quantity is at least 1"),
+            rule(
+                "delivery_slip_in_order",
+                Q(slip_p50_days__gte=0, slip_p90_days__gte=F("slip_p50_days"), slip_p90_days__lte=3650),
+                "slip_p50_days and slip_p90_days rise in this order, from 0 to 3650",
             ),
-            models.CheckConstraint(condition=Q(fill_ratio__gte=0, fill_ratio__lte=1), name="delivery_fill_is_a_share"),
+            rule(
+                "delivery_fill_is_a_share", Q(fill_ratio__gte=0, fill_ratio__lte=1), "fill_ratio lies between 0 and 1"
+            ),
         ]
 
     def __str__(self) -> str:

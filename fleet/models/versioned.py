@@ -25,12 +25,13 @@ class Dated(models.Model):
         abstract = True
 
 
+def rule(name: str, condition: models.Q, message: str) -> models.CheckConstraint:
+    """Return a rule that the database enforces, with the sentence that a form shows."""
+    return models.CheckConstraint(condition=condition, name=name, violation_error_message=message)
+
+
 def dates_in_order(name: str) -> models.CheckConstraint:
     """Return the rule that a thing does not end before it begins."""
-    return models.CheckConstraint(
-        condition=models.Q(in_service_on__isnull=True)
-        | models.Q(out_of_service_on__isnull=True)
-        | models.Q(out_of_service_on__gt=models.F("in_service_on")),
-        name=name,
-        violation_error_message="out of service comes before in service",
-    )
+    open_end = models.Q(in_service_on__isnull=True) | models.Q(out_of_service_on__isnull=True)
+    ordered = models.Q(out_of_service_on__gt=models.F("in_service_on"))
+    return rule(name, open_end | ordered, "out_of_service_on comes before in_service_on")

@@ -73,3 +73,33 @@ def test_a_snapshot_asks_as_often_for_a_large_fleet_as_for_a_small_one(django_as
     with django_assert_num_queries(8):
         fleet = snapshot_take(START)
     assert fleet.deliveries[0].quantity == 3
+
+
+def test_a_rack_that_closes_takes_its_hosts_with_it():
+    fleet = snapshot(hosts={("dc01", "gpu"): 10}, racks_per_site=2)
+    closing = fleet.rack_last_day.copy()
+    closing[0] = (START + timedelta(days=5)).toordinal()
+    fleet = replace(fleet, rack_last_day=closing)
+    assert [fleet.rack_hosts(START + timedelta(days=days))[:, 0].tolist() for days in (4, 5)] == [[8, 2], [0, 2]]
+
+
+@pytest.mark.django_db
+def test_racks_open_and_close_with_their_site():
+    rows = fleet_rows(hosts=4)
+    rows["site"].in_service_on, rows["site"].out_of_service_on = date(2027, 2, 1), date(2027, 5, 1)
+    rows["site"].save()
+    fleet = snapshot_take(START)
+    days = [START, date(2027, 2, 1), date(2027, 4, 30), date(2027, 5, 1)]
+    assert [int(fleet.rack_hosts(day).sum()) for day in days] == [0, 4, 4, 0]
+
+
+@pytest.mark.django_db
+def test_a_delivery_whose_hosts_are_entered_does_not_come_again():
+    rows = fleet_rows()
+    delivery = Delivery.objects.create(
+        slug="po-1", site=rows["site"], host_type=rows["kinds"][1], quantity=3, expected_on=date(2027, 2, 1)
+    )
+    assert len(snapshot_take(START).deliveries) == 1
+    delivery.received_on = date(2027, 2, 3)
+    delivery.save()
+    assert not snapshot_take(START).deliveries

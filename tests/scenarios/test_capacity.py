@@ -40,6 +40,18 @@ def test_a_delivery_of_homegrown_hosts_helps_only_once_software_is_ready():
     assert available == pytest.approx([7000, 7000, 7000, 9000, 9000])
 
 
+def test_a_service_that_no_host_can_serve_is_named():
+    fleet = snapshot(
+        services=(service_fact("chat"), service_fact("lost", demand_request_s=0.1)),
+        deliveries=(delivery_fact(quantity=1),),
+    )
+    plan = plan_capacity(problem(fleet, rate=[[1000.0, 0.0], [0.0, 500.0]], ready=[[0, 0], [0, 3]]))
+    region = plan.regions[0]
+    assert [period.binding for period in region.periods[:4]] == ["no_host", "no_host", "no_host", "chips"]
+    assert "No host of the region can serve lost in 3 months from 2027-01 to 2027-03." in region.sentence
+    assert region.run_out.p50 == "2027-01"
+
+
 def test_regions_do_not_share_hosts_and_the_fleet_runs_out_with_its_first():
     fleet = snapshot(
         regions=("east", "north"),

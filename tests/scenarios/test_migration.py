@@ -82,6 +82,13 @@ def test_a_service_that_no_homegrown_chip_can_serve_says_so():
     assert plan.regions[0].left[0].reason == "no homegrown chip of the fleet can serve it within its limits"
 
 
+def test_traffic_that_no_host_can_serve_is_not_called_free_of_gpus():
+    fleet = fleet_of((service_fact(growth=FLAT),), hosts={("dc01", "gpu"): 5, ("dc01", "own"): 5})
+    plan = plan_migration_greedy(problem(fleet, rate=[[0.0, 0.0]]))
+    assert plan.fleet.gpu_free.p50 is None
+    assert plan.fleet.periods[0].unserved_tok_s == pytest.approx(1000)
+
+
 def test_software_that_is_not_ready_in_time_says_so():
     fleet = fleet_of((service_fact(growth=FLAT),), hosts={("dc01", "gpu"): 5, ("dc01", "own"): 5})
     plan = plan_migration_greedy(problem(fleet, ready=[[0, None]]))

@@ -23,6 +23,11 @@ def test_a_region_without_a_service_in_scope_is_not_asked_about():
         pytest.param(lambda: problem(snapshot(sites=(), hosts={}, site_regions={})), "no site", id="no site"),
         pytest.param(lambda: problem(in_scope=np.array([False])), "demands anything", id="no demand"),
         pytest.param(
+            lambda: problem(snapshot(services=(service_fact("a", demand_request_s=0.0),))),
+            "service a is asked about, but demands nothing",
+            id="zero demand",
+        ),
+        pytest.param(
             lambda: problem(snapshot(services=(service_fact("a", region="south"),))),
             "service a is served in region south, which has no site",
             id="homeless service",

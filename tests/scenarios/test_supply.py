@@ -38,7 +38,7 @@ def test_what_finds_no_power_waits_and_names_the_nearest_rack():
     bind = floor.binding(0, 0)
     assert bind.constraint == "rack_power"
     assert bind.rack in fleet.rack_slugs
-    assert f"{12 - expected} delivered hosts wait for rack power" in bind.sentence
+    assert f"{12 - expected} delivered own wait for rack power" in bind.sentence
 
 
 def test_chips_bind_where_racks_have_room():
@@ -78,14 +78,90 @@ def test_a_host_that_leaves_makes_room_the_month_it_is_gone():
     assert seen == [[8, 0], [8, 0], [5, 1], [5, 1]]
 
 
-def test_a_host_that_is_switched_off_leaves_once():
-    fleet = snapshot(kinds=KINDS, racks_per_site=1, hosts={("dc01", "gpu"): 4})
+def dated(fleet, count, day):
     gone = fleet.host_last_day.copy()
-    gone[:2] = date(2027, 2, 1).toordinal()
-    floor = floor_of(replace(fleet, host_last_day=gone))
+    gone[:count] = day.toordinal()
+    return replace(fleet, host_last_day=gone)
+
+
+def test_hosts_go_from_the_rack_where_fewest_make_room():
+    # rack 0: eight GPUs fill its 48 U, two have to go for one of 8 U; rack 1: six GPUs and one of 8 kW leave 5 kW and
+    # 4 U, one has to go
+    fleet = snapshot(
+        kinds=KINDS,
+        racks_per_site=2,
+        rack_w=43_000.0,
+        hosts={("dc01", "gpu"): 14},
+        deliveries=(delivery_fact(quantity=3),),
+    )
+    floor = floor_of(fleet)
     floor.arrive(0)
-    assert floor.remove(0, 0, 0, 3) == 3
-    assert [int(floor.hosts(month)[0, 0]) for month in (0, 1)] == [1, 0]
+    assert floor.hosts(0)[0].tolist() == [14, 1]
+    assert floor.make_room(0, 0, out=0, into=1, most=1) == 1
+    assert floor.hosts(0)[0].tolist() == [13, 2]
+    assert floor.make_room(0, 0, out=0, into=1, most=1) == 0
+
+
+def test_nothing_is_switched_off_where_too_few_may_go():
+    fleet = snapshot(kinds=KINDS, racks_per_site=1, hosts={("dc01", "gpu"): 8}, deliveries=(delivery_fact(quantity=1),))
+    floor = floor_of(fleet)
+    floor.arrive(0)
+    assert floor.make_room(0, 0, out=0, into=1, most=1) == 0
+    assert floor.hosts(0)[0].tolist() == [8, 0]
+    assert floor.make_room(0, 0, out=0, into=1, most=2) == 2
+    assert floor.hosts(0)[0].tolist() == [6, 1]
+
+
+def test_a_host_that_is_switched_off_frees_its_power_once_though_it_was_dated_to_leave():
+    fleet = snapshot(
+        kinds=KINDS, racks_per_site=1, rack_u=200, hosts={("dc01", "gpu"): 8}, deliveries=(delivery_fact(quantity=20),)
+    )
+    floor = floor_of(dated(fleet, 8, date(2027, 4, 1)))
+    floor.arrive(0)
+    assert floor.make_room(0, 0, out=0, into=1, most=4) == 2
+    for month in range(6):
+        floor.arrive(month)
+        assert floor.power_w(month)[0] <= 40_000
+    assert floor.hosts(5)[0].tolist() == [0, 5]
+
+
+def test_delivered_hosts_are_not_taken_out_again():
+    fleet = snapshot(
+        kinds=KINDS,
+        racks_per_site=1,
+        hosts={},
+        deliveries=(delivery_fact("po-1", kind="gpu", quantity=8), delivery_fact("po-2", quantity=1)),
+    )
+    floor = floor_of(fleet)
+    floor.arrive(0)
+    assert floor.hosts(0)[0].tolist() == [8, 0]
+    assert floor.make_room(0, 0, out=0, into=1, most=8) == 0
+
+
+def test_who_came_first_is_racked_first():
+    fleet = snapshot(
+        kinds=KINDS,
+        racks_per_site=1,
+        hosts={("dc01", "gpu"): 7},
+        deliveries=(
+            delivery_fact("po-1", kind="own", quantity=1, expected_on=date(2027, 1, 1)),
+            delivery_fact("po-2", kind="gpu", quantity=1, expected_on=date(2027, 1, 2)),
+        ),
+    )
+    floor = floor_of(dated(fleet, 2, date(2027, 2, 1)))
+    for month in range(2):
+        floor.arrive(month)
+    assert floor.hosts(1)[0].tolist() == [6, 1]  # 15 kW are free: 8 for who has waited, then 5
+
+
+def test_a_full_site_says_so_before_anything_waits():
+    floor = floor_of(snapshot(kinds=KINDS, racks_per_site=1, hosts={("dc01", "gpu"): 8}))
+    floor.arrive(0)
+    bind = floor.binding(0, 0)
+    assert (bind.constraint, bind.rack) == ("rack_power", "r000")
+    assert bind.sentence == (
+        "DC01: no rack takes another gpu for want of rack power; the nearest rack r000 has 0.0 kW free, 5.0 kW needed"
+    )
 
 
 def test_power_never_exceeds_what_racks_allow():

@@ -82,8 +82,8 @@ def test_migration_example_month_by_month():
         )
     for row in rows:
         assert row in page("migration.md"), "\n".join(rows)
-    assert [(move.month, round(move.share_ratio, 2)) for move in plan.moves] == [("2027-01", 0.75), ("2027-03", 0.25)]
-    assert plan.fleet.gpu_free.p50 == "2027-04"
+    assert [(move.month, round(move.share_ratio, 2)) for move in plan.moves] == [("2027-01", 0.75), ("2027-02", 0.25)]
+    assert plan.fleet.gpu_free.p50 == "2027-03"
 
 
 def test_migration_example_where_greedy_is_not_the_best():
