@@ -1,5 +1,6 @@
 """How long the fleet lasts: supply against demand, month by month, with what binds. Values in, values out."""
 
+import math
 from collections.abc import Callable
 
 import numpy as np
@@ -30,9 +31,10 @@ Progress = Callable[[float, str], None]
 def plan_capacity(problem: Problem, *, on_progress: Progress | None = None) -> CapacityPlan:
     """Return how much each region can serve in each month, when it runs out, and what binds at each site.
 
-    The tables are the expected future; the bands are the P10, P50 and P90 over `problem.draws` futures, each judged
-    by itself. Within a region any host may serve any service that it is allowed to serve; the headroom is the factor
-    by which the whole mix could grow before the first service goes short (see `ServedShare`).
+    Bands are P10, P50 and P90 over `problem.draws` futures, each judged by itself. Hosts, sites, what binds and what
+    goes unserved are those of the expected future, in which every input takes its middle. Within a region any host may
+    serve any service that it is allowed to serve; the headroom is the factor by which the whole mix could grow before
+    the first service goes short (see `ServedShare`).
 
     Parameters
     ----------
@@ -73,7 +75,7 @@ def plan_capacity(problem: Problem, *, on_progress: Progress | None = None) -> C
         scope.answer(expected, hosts, sites, middle[at], drawn[:, at], demands[:, at])
         for at, scope in enumerate(scopes)
     )
-    return CapacityPlan(fleet=_fleet(problem, regions, drawn), regions=regions, sites=sites)
+    return CapacityPlan(fleet=_fleet(problem, regions, np.array(middle), drawn), regions=regions, sites=sites)
 
 
 def _walk(
@@ -151,20 +153,19 @@ class _Scope:
         homeless = self._homeless(expected, hosts)
         periods = []
         for month, day in enumerate(problem.months):
-            theta = np.append(drawn[:, month], middle[month])
-            available = np.append(demands[:, month], demanded[month]) * theta
+            theta, wanted = drawn[:, month], demands[:, month]
             periods.append(
                 CapacityPeriod(
                     month=month_label(day),
                     hosts=_by_kind(problem, hosts[month][self.sites].sum(axis=0)),
-                    available_tok_s=band_of(available, middle=available[-1]),
-                    demanded_tok_s=band_of(demands[:, month], middle=demanded[month]),
-                    headroom_ratio=band_of(theta - 1, middle=theta[-1] - 1),
+                    available_tok_s=band_of(wanted * theta, expected=demanded[month] * middle[month]),
+                    demanded_tok_s=band_of(wanted, expected=demanded[month]),
+                    headroom_ratio=band_of(theta - 1, expected=middle[month] - 1),
                     unserved_tok_s=float(demanded[month] * max(0.0, 1 - middle[month])),
                     binding=NO_HOST if homeless[:, month].any() else self._binding(sites, month),
                 )
             )
-        run_out = months_band(problem, _first_short(drawn), _first_short(middle[None, :]))
+        run_out = months_band(problem, _first_short(drawn), expected=int(_first_short(middle[None, :])[0]))
         return RegionCapacity(
             slug=self.region.slug,
             name=self.region.name,
@@ -193,12 +194,11 @@ class _Scope:
         return max(sorted(set(found)), key=found.count)
 
 
-def band_of(samples: FloatArray, *, middle: float) -> Band:
-    """Return P10 and P90 over the futures about the expected one. The middle is the expected future's own figure."""
+def band_of(samples: FloatArray, *, expected: float) -> Band:
+    """Return P10, P50 and P90 over the futures; without any, the expected future's own figure as all three."""
     if not len(samples):
-        return Band(middle, middle, middle)
-    low, high = np.quantile(samples, (0.1, 0.9))
-    return Band(min(float(low), float(middle)), float(middle), max(float(high), float(middle)))
+        return Band.exact(float(expected))
+    return Band(*(float(value) for value in np.quantile(samples, (0.1, 0.5, 0.9))))
 
 
 def _first_short(theta: FloatArray) -> IntArray:
@@ -207,35 +207,31 @@ def _first_short(theta: FloatArray) -> IntArray:
     return np.where(short.any(axis=1), short.argmax(axis=1), theta.shape[1])
 
 
-def months_band(problem: Problem, first: IntArray, middle: IntArray) -> MonthBand:
-    """Return the band of a month over the futures; `len(problem.months)` stands for: not within the horizon."""
-    sample = np.sort(np.concatenate((first, middle)))
-    ends = [sample[max(0, int(np.ceil(q * len(sample))) - 1)] for q in (0.1, 0.9)]
+def months_band(problem: Problem, drawn: IntArray, *, expected: int) -> MonthBand:
+    """Return P10, P50 and P90 of a month over the futures; `len(problem.months)` stands for: not within the horizon."""
+    sample = np.sort(drawn) if len(drawn) else np.array([expected])
     labels = [*(month_label(day) for day in problem.months), None]
-    return MonthBand(
-        p10=labels[min(int(ends[0]), int(middle[0]))],
-        p50=labels[int(middle[0])],
-        p90=labels[max(int(ends[1]), int(middle[0]))],
-    )
+    return MonthBand(*(labels[int(sample[math.ceil(q * len(sample)) - 1])] for q in (0.1, 0.5, 0.9)))
 
 
 def _sentence(name: str, run_out: MonthBand, problem: Problem) -> str:
     last = month_label(problem.months[-1])
     if run_out.p10 is None:
         return f"{name} does not run out by {last}, not even in one future in ten."
-    early = f"one future in ten runs out by {run_out.p10}"
+    early = f"; one future in ten runs out by {run_out.p10}" if run_out.p10 != run_out.p50 else ""
     if run_out.p50 is None:
-        return f"{name} is expected to last beyond {last}; {early}."
+        return f"{name} lasts beyond {last} in half of the futures{early}."
     late = f", one in ten lasts beyond {run_out.p90 or last}" if run_out.p90 != run_out.p50 else ""
-    return f"{name} is expected to run out in {run_out.p50}; {early}{late}."
+    return f"{name} runs out by {run_out.p50} in half of the futures{early}{late}."
 
 
-def _fleet(problem: Problem, regions: tuple[RegionCapacity, ...], drawn: FloatArray) -> FleetCapacity:
+def _fleet(
+    problem: Problem, regions: tuple[RegionCapacity, ...], middle: FloatArray, drawn: FloatArray
+) -> FleetCapacity:
     """The fleet runs out when its first region does."""
-    labels = [month_label(day) for day in problem.months]
-    own = [labels.index(r.run_out.p50) if r.run_out.p50 else len(labels) for r in regions]
-    middle = min(own, default=len(labels))
-    run_out = months_band(problem, _first_short(drawn.min(axis=1)), np.array([middle]))
-    first = [region.name for region, month in zip(regions, own, strict=True) if month == middle]
-    where = f" The first is {first[0]}." if run_out.p50 and len(regions) > 1 else ""
+    expected = int(_first_short(middle.min(axis=0)[None, :])[0])
+    run_out = months_band(problem, _first_short(drawn.min(axis=1)), expected=expected)
+    soonest = min((region.run_out.p50 for region in regions if region.run_out.p50), default=None)
+    first = [region.name for region in regions if region.run_out.p50 == soonest]
+    where = f" The first is {' and '.join(first)}." if soonest and len(regions) > 1 else ""
     return FleetCapacity(run_out=run_out, sentence=_sentence("The fleet", run_out, problem) + where)

@@ -169,8 +169,9 @@ def _assumptions(inputs: Inputs, trace: Trace | None) -> list[str]:
         f"{inputs.reserve_ratio:.0%} of every host is kept free for failures and bursts.",
         "Demand is that of the busiest hour of the month; a month is judged as it stands on its first day.",
         "Within a region any host may serve any service that its software readiness allows.",
-        f"Bands are P10 and P90 over {inputs.draws} futures (growth, chip speed, delivery slip and fill), seed "
-        f"{inputs.seed}; the middle is the expected future.",
+        f"Bands are P10, P50 and P90 over {inputs.draws} futures (growth, chip speed, delivery slip and fill), seed "
+        f"{inputs.seed}; hosts, sites, moves and what goes unserved are those of the expected future, in which every "
+        "input takes its middle. It can lie well beside the P50: it is one world, the P50 is half of them.",
     ]
     if trace:
         lines.append(

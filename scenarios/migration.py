@@ -36,7 +36,8 @@ def plan_migration_greedy(problem: Problem, *, on_progress: Progress | None = No
     `problem.dual_run_months`. GPU hosts that are neither needed nor kept warm are switched off where delivered
     homegrown hosts wait for their power. All traffic starts on GPUs.
 
-    The tables are the expected future; the bands are P10 and P90 over `problem.draws` futures, each planned by itself.
+    Moves, hosts and what is left are those of the expected future, in which every input takes its middle; bands are
+    P10, P50 and P90 over `problem.draws` futures, each planned by itself.
 
     Parameters
     ----------
@@ -415,11 +416,12 @@ def _periods(problem: Problem, walks: list[_RegionWalk], drawn: list[list[_Regio
                 idle=_mapped(problem, np.clip(hosts - serving - dual, 0, None)),
                 waiting=_mapped(problem, sum(walk.waiting[month] for walk in walks), whole=True),  # type: ignore[arg-type]
                 homegrown_token_ratio=band_of(
-                    np.array([_homegrown_ratio(other, month) for other in drawn]), middle=_homegrown_ratio(walks, month)
+                    np.array([_homegrown_ratio(other, month) for other in drawn]),
+                    expected=_homegrown_ratio(walks, month),
                 ),
                 gpu_hosts_needed=band_of(
                     np.array([_gpu_needed(problem, other, month) for other in drawn]),
-                    middle=_gpu_needed(problem, walks, month),
+                    expected=_gpu_needed(problem, walks, month),
                 ),
                 unserved_tok_s=sum(walk.unserved_tok_s[month] for walk in walks),
             )
@@ -447,4 +449,4 @@ def _gpu_free(problem: Problem, walks: list[_RegionWalk], drawn: list[list[_Regi
         last = max((at for at, need in enumerate(needed) if need), default=-1)
         return last + 1
 
-    return months_band(problem, np.array([first(other) for other in drawn], dtype=np.int64), np.array([first(walks)]))
+    return months_band(problem, np.array([first(other) for other in drawn], dtype=np.int64), expected=first(walks))

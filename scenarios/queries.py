@@ -100,13 +100,13 @@ def capacity_answer(question: CapacityQuestion, snapshot: FleetSnapshot) -> dict
     futures = [future_draw(problem, index) for index in range(problem.draws)]
     hosts = _room(ground, expected, sites, kind)
     hosts_drawn = np.array([_room(ground, future, sites, kind) for future in futures], dtype=np.float64)
-    spread, tok_s, rating = band_of(hosts_drawn, middle=hosts), None, None
+    spread, tok_s, rating = band_of(hosts_drawn, expected=hosts), None, None
     fits = Band(math.floor(spread.p10), spread.p50, math.floor(spread.p90))  # whole hosts
     if question.service is not None:
         at = [fact.slug for fact in snapshot.services].index(question.service)
         rating = _rating(snapshot, table, problem, at, kind)
         rates = np.array([future.rate_tok_s[at, kind] for future in (*futures, expected)]) * rating["allowed"]
-        tok_s = band_of(hosts_drawn * rates[:-1], middle=hosts * float(rates[-1]))
+        tok_s = band_of(hosts_drawn * rates[:-1], expected=hosts * float(rates[-1]))
     none_comes = replace(expected, arrival_hosts=np.zeros_like(expected.arrival_hosts))
     run_out, by_region = _run_outs(problem, regions)
     return {

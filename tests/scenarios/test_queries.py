@@ -57,7 +57,10 @@ def test_tokens_are_hosts_times_the_rate_of_one(snapshot):
     question = replace(QUESTION, kind="h20-8x")
     answer = capacity_answer(question, snapshot)
     assert answer["rating"]["allowed"]
-    assert answer["tok_s"]["p50"] == pytest.approx(answer["fits"]["p50"] * answer["rating"]["tok_s"]["p50"])
+    fits, rate = answer["fits"], answer["rating"]["tok_s"]
+    assert fits["p50"] * rate["p10"] < answer["tok_s"]["p50"] < fits["p50"] * rate["p90"]
+    # a median of 32 draws lies within a few per cent of the median they are drawn from
+    assert answer["tok_s"]["p50"] == pytest.approx(fits["p50"] * rate["p50"], rel=0.1)
     assert answer["tok_s"]["p10"] < answer["tok_s"]["p50"] < answer["tok_s"]["p90"]
 
 

@@ -55,7 +55,7 @@ def test_capacity_example_first_month_in_figures(capacity):
 
 def test_capacity_example_run_out_and_what_binds(capacity):
     assert capacity.regions[0].run_out.p50 == "2027-05"
-    assert capacity.regions[0].sentence.startswith("North is expected to run out in 2027-05")
+    assert capacity.regions[0].sentence.startswith("North runs out by 2027-05 in half of the futures.")
     site = capacity.sites[0].periods[3]
     assert (site.binding, dict(site.hosts), dict(site.waiting)) == ("rack_power", {"gpu": 10, "own": 9}, {"own": 2})
     assert site.sentence in page("capacity.md")
