@@ -1,6 +1,7 @@
 """One small supervisor: starts processes, restarts what dies, ends them in order. Knows nothing of Django."""
 
 import contextlib
+import math
 import os
 import select
 import shutil
@@ -16,6 +17,7 @@ from types import FrameType, TracebackType
 
 LEASH = Path(__file__).with_name("leash.py")
 MARK = "TWIN_SUPERVISED"  # environment variable that tells the children of one VAR_DIR from all other processes
+ONE_REQUEST_S = 1.0  # stop signals that come this close together are one request
 BACK_OFF_S = 0.5
 BACK_OFF_MOST_S = 15.0
 SETTLED_S = 20.0  # who lived this long starts again without waiting longer
@@ -53,7 +55,7 @@ class Signals:
     stops = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
     def __init__(self) -> None:
-        self.asked = 0
+        self.asked, self._asked_s = 0, -math.inf
         self._before: dict[int, object] = {}
         self._reader, self._writer = socket.socketpair()
 
@@ -75,7 +77,10 @@ class Signals:
         self._writer.close()
 
     def _note(self, number: int, _frame: FrameType | None) -> None:
-        self.asked += number in self.stops
+        now_s = time.monotonic()
+        # one stop can arrive twice, from the terminal's process group and handed on by make: that is no second request
+        if number in self.stops and now_s - self._asked_s >= ONE_REQUEST_S:
+            self.asked, self._asked_s = self.asked + 1, now_s
 
     def wait(self, timeout_s: float) -> None:
         """Sleep until a signal arrives or the time is over."""
@@ -157,9 +162,10 @@ class Supervisor:
             while child.process.poll() is None and time.monotonic() < end_s and self.signals.asked < 2:
                 self.signals.wait(min(0.2, end_s - time.monotonic()))
             if child.process.poll() is None:
-                self.say(
-                    f"{name} did not end in {child.service.stop_wait_s:g} s and was killed; its work is taken up later"
+                why = (
+                    "a second stop was asked for" if self.signals.asked > 1 else f"{child.service.stop_wait_s:g} s over"
                 )
+                self.say(f"{name} was killed before it had ended ({why}); its work is taken up later")
             group_kill(child.process.pid)
             child.process.wait()
             child.process = None

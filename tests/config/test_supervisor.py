@@ -213,3 +213,14 @@ def test_a_database_that_does_not_answer_is_one_sentence(house_env):
     assert "The database does not answer or cannot be migrated" in said
     assert "Traceback" not in said
     assert supervisor.leftovers(house_env["VAR_DIR"]) == []
+
+
+def test_one_stop_that_arrives_twice_is_one_and_a_later_one_ends_the_patience(monkeypatch):
+    clock = iter((100.0, 100.01, 102.0))
+    monkeypatch.setattr(supervisor.time, "monotonic", lambda: next(clock))
+    signals = supervisor.Signals()
+    asked = []
+    for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGINT):
+        signals._note(number, None)
+        asked.append(signals.asked)
+    assert asked == [1, 1, 2]
