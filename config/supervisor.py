@@ -162,10 +162,8 @@ class Supervisor:
             while child.process.poll() is None and time.monotonic() < end_s and self.signals.asked < 2:
                 self.signals.wait(min(0.2, end_s - time.monotonic()))
             if child.process.poll() is None:
-                why = (
-                    "a second stop was asked for" if self.signals.asked > 1 else f"{child.service.stop_wait_s:g} s over"
-                )
-                self.say(f"{name} was killed before it had ended ({why}); its work is taken up later")
+                limit = "before the second stop" if self.signals.asked > 1 else f"in {child.service.stop_wait_s:g} s"
+                self.say(f"{name} did not end {limit} and was killed; its work is taken up later")
             group_kill(child.process.pid)
             child.process.wait()
             child.process = None

@@ -9,6 +9,7 @@ import sys
 import tempfile
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -217,7 +218,7 @@ def test_a_database_that_does_not_answer_is_one_sentence(house_env):
 
 def test_one_stop_that_arrives_twice_is_one_and_a_later_one_ends_the_patience(monkeypatch):
     clock = iter((100.0, 100.01, 102.0))
-    monkeypatch.setattr(supervisor.time, "monotonic", lambda: next(clock))
+    monkeypatch.setattr(supervisor, "time", SimpleNamespace(monotonic=lambda: next(clock)))
     signals = supervisor.Signals()
     asked = []
     for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGINT):
