@@ -228,10 +228,15 @@ def _sentence(name: str, run_out: MonthBand, problem: Problem) -> str:
 def _fleet(
     problem: Problem, regions: tuple[RegionCapacity, ...], middle: FloatArray, drawn: FloatArray
 ) -> FleetCapacity:
-    """The fleet runs out when its first region does."""
-    expected = int(_first_short(middle.min(axis=0)[None, :])[0])
-    run_out = months_band(problem, _first_short(drawn.min(axis=1)), expected=expected)
-    soonest = min((region.run_out.p50 for region in regions if region.run_out.p50), default=None)
-    first = [region.name for region in regions if region.run_out.p50 == soonest]
-    where = f" The first is {' and '.join(first)}." if soonest and len(regions) > 1 else ""
+    """The fleet runs out when its first region does; the region that is first in most futures is named."""
+    worlds = drawn if len(drawn) else middle[None]
+    firsts = np.array([_first_short(thetas) for thetas in worlds])  # [futures, regions]
+    soonest = firsts.min(axis=1)
+    run_out = months_band(problem, soonest, expected=int(soonest[0]))
+    short = soonest < len(problem.months)
+    times = (firsts[short] == soonest[short, None]).sum(axis=0)
+    where = ""
+    if len(regions) > 1 and short.any():
+        at = int(np.argmax(times))
+        where = f" {regions[at].name} is the first in {times[at]} of the {int(short.sum())} futures that run out."
     return FleetCapacity(run_out=run_out, sentence=_sentence("The fleet", run_out, problem) + where)

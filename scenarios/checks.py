@@ -9,10 +9,10 @@ from cronsim import CronSim, CronSimError
 from django.core.exceptions import ValidationError
 
 from fleet.models import Service
+from fleet.models.versioned import DAY_FIRST, DAY_LAST
 from scenarios.demand import months_between
 
 HORIZON_MAX_MONTHS = 120
-DAY_FIRST, DAY_LAST = date(2000, 1, 1), date(2100, 1, 1)
 
 
 def check_horizon(*, starts_on: date, ends_on: date) -> None:

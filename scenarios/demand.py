@@ -7,6 +7,8 @@ import numpy as np
 
 from fleet.snapshot import FloatArray, ServiceFact
 
+DEMAND_MOST_REQUEST_S = 1e12  # no service of this world; growth over decades would leave the range of numbers
+
 
 def month_first(day: date) -> date:
     """Return the first day of a day's month."""
@@ -54,4 +56,6 @@ def demand_request_s(service: ServiceFact, months: tuple[date, ...], *, growth_r
     smaller: the measured demand holds until then, since nothing is known about the past.
     """
     passed = np.array([max(0, months_between(service.demand_on, month)) for month in months], dtype=np.float64)
-    return service.demand_request_s * (1 + growth_ratio) ** passed
+    with np.errstate(over="ignore"):
+        grown = service.demand_request_s * (1 + growth_ratio) ** passed
+    return np.minimum(grown, DEMAND_MOST_REQUEST_S)

@@ -9,7 +9,7 @@ from fleet.snapshot import FloatArray, IntArray
 from scenarios.capacity import Progress, band_of, months_band
 from scenarios.demand import month_label
 from scenarios.futures import Future, future_draw, future_expected
-from scenarios.placement import LightestHosts
+from scenarios.placement import LEAST_TOK_S, LightestHosts
 from scenarios.plans import (
     FleetMigration,
     Left,
@@ -68,7 +68,7 @@ def plan_migration_greedy(problem: Problem, *, on_progress: Progress | None = No
     drawn = []
     for index in range(problem.draws):
         report(index / problem.draws, f"draw {index + 1} of {problem.draws}")
-        drawn.append(_walk(problem, ground, scopes, future_draw(problem, index)))
+        drawn.append(_outcome(problem, _walk(problem, ground, scopes, future_draw(problem, index))))
     report(1.0, "bands")
     return _answer(problem, middle, drawn)
 
@@ -277,7 +277,7 @@ def _record_moves(
     rate: FloatArray,
     on_gpu: FloatArray,
 ) -> None:
-    kinds = problem.snapshot.kinds
+    kinds, usable = problem.snapshot.kinds, 1 - problem.reserve_ratio
     change = walk.share - before
     for service, kind in np.argwhere(np.abs(change) > 1e-6):
         share = abs(float(change[service, kind]))
@@ -291,10 +291,10 @@ def _record_moves(
                 to_kind=kinds[kind].slug,
                 share_ratio=share,
                 tok_s=share * float(demand[service]),
-                gpu_hosts_freed=share * float(on_gpu[service].sum()),
-                homegrown_hosts_used=share * float(demand[service] / rate[service, kind])
-                if rate[service, kind]
-                else 0.0,
+                gpu_hosts_freed=share * float(on_gpu[service].sum()) / usable,
+                homegrown_hosts_used=(
+                    share * float(demand[service] / rate[service, kind]) / usable if rate[service, kind] else 0.0
+                ),
             )
         )
 
@@ -342,29 +342,69 @@ def _why_left(problem: Problem, floor: Floor, walk: _RegionWalk, service: int) -
     return f"chips: every {names} host of the region is full; no more are delivered"
 
 
-def _answer(problem: Problem, middle: list[_RegionWalk], drawn: list[list[_RegionWalk]]) -> MigrationPlan:
+@dataclass(frozen=True, eq=False)
+class _Outcome:
+    """What is kept of one future: rows are the regions walked, then the fleet.
+
+    homegrown_ratio : float64[W + 1, T], share of output tokens on homegrown chips. [-]
+    gpu_hosts_needed : float64[W + 1, T], GPU hosts that serve or are kept warm. [-]
+    gpu_free : int64[W + 1], first month from which all is served without a GPU; T stands for: not within the horizon.
+    """
+
+    homegrown_ratio: FloatArray
+    gpu_hosts_needed: FloatArray
+    gpu_free: IntArray
+
+
+def _outcome(problem: Problem, walks: list[_RegionWalk]) -> _Outcome:
+    demand, homegrown, unserved = (
+        np.array([getattr(walk, name) for walk in walks])
+        for name in ("demand_tok_s", "homegrown_tok_s", "unserved_tok_s")
+    )
+    needed = np.array([[_gpu_needed(problem, walk, month) for month in range(len(problem.months))] for walk in walks])
+    demand, homegrown, unserved, needed = (
+        np.vstack((rows, rows.sum(axis=0))) for rows in (demand, homegrown, unserved, needed)
+    )
+    on_gpu = (needed > 0) | (unserved > LEAST_TOK_S)
+    after_last = len(problem.months) - np.argmax(on_gpu[:, ::-1], axis=1)
+    return _Outcome(
+        homegrown_ratio=np.divide(homegrown, demand, out=np.zeros_like(demand), where=demand > 0),
+        gpu_hosts_needed=needed,
+        gpu_free=np.where(on_gpu.any(axis=1), after_last, 0).astype(np.int64),
+    )
+
+
+def _answer(problem: Problem, middle: list[_RegionWalk], drawn: list[_Outcome]) -> MigrationPlan:
+    expected = _outcome(problem, middle)
     regions = tuple(
         RegionMigration(
             slug=problem.snapshot.regions[walk.region].slug,
             name=problem.snapshot.regions[walk.region].name,
-            periods=_periods(problem, [walk], [[walks[at]] for walks in drawn]),
+            periods=_periods(problem, [walk], at, expected, drawn),
             left=tuple(walk.left),
-            gpu_free=_gpu_free(problem, [walk], [[walks[at]] for walks in drawn]),
+            gpu_free=_gpu_free(problem, at, expected, drawn),
         )
         for at, walk in enumerate(middle)
     )
     moves = _in_order([move for walk in middle for move in walk.moves])
-    periods, gpu_free = _periods(problem, middle, drawn), _gpu_free(problem, middle, drawn)
-    first, last = (moves[0].month, moves[-1].month) if moves else (None, None)
-    fleet = FleetMigration(
-        periods=periods,
-        first_move_month=first,
-        last_move_month=last,
-        gpu_free=gpu_free,
-        sentence=_sentence(periods, first, last, gpu_free),
+    fleet = len(middle)
+    periods, gpu_free = (
+        _periods(problem, middle, fleet, expected, drawn),
+        _gpu_free(problem, fleet, expected, drawn),
     )
-    returns = _in_order([move for walk in middle for move in walk.returns])
-    return MigrationPlan(fleet=fleet, regions=regions, moves=moves, returns=returns)
+    first, last = (moves[0].month, moves[-1].month) if moves else (None, None)
+    return MigrationPlan(
+        fleet=FleetMigration(
+            periods=periods,
+            first_move_month=first,
+            last_move_month=last,
+            gpu_free=gpu_free,
+            sentence=_sentence(periods, first, last, gpu_free),
+        ),
+        regions=regions,
+        moves=moves,
+        returns=_in_order([move for walk in middle for move in walk.returns]),
+    )
 
 
 def _in_order(moves: list[Move]) -> tuple[Move, ...]:
@@ -387,27 +427,21 @@ def _sentence(periods: tuple[MigrationPeriod, ...], first: str | None, last: str
     )
 
 
-def _gpu_needed(problem: Problem, walks: list[_RegionWalk], month: int) -> float:
-    """Return the GPU hosts that serve or are kept warm, in whole hosts of each kind and region. [-]"""
-    total = 0.0
-    for walk in walks:
-        busy = (walk.serving[month] + walk.dual[month]) * ~problem.homegrown / (1 - problem.reserve_ratio)
-        total += float(np.ceil(busy - 1e-6).sum())
-    return total
+def _gpu_needed(problem: Problem, walk: _RegionWalk, month: int) -> float:
+    """Return the GPU hosts that serve or are kept warm, with the reserve, in whole hosts of each kind. [-]"""
+    busy = (walk.serving[month] + walk.dual[month]) * ~problem.homegrown / (1 - problem.reserve_ratio)
+    return float(np.ceil(busy - 1e-6).sum())
 
 
-def _homegrown_ratio(walks: list[_RegionWalk], month: int) -> float:
-    demand = sum(walk.demand_tok_s[month] for walk in walks)
-    return sum(walk.homegrown_tok_s[month] for walk in walks) / demand if demand > 0 else 0.0
-
-
-def _periods(problem: Problem, walks: list[_RegionWalk], drawn: list[list[_RegionWalk]]) -> tuple[MigrationPeriod, ...]:
-    rows = []
+def _periods(
+    problem: Problem, walks: list[_RegionWalk], row: int, expected: _Outcome, drawn: list[_Outcome]
+) -> tuple[MigrationPeriod, ...]:
+    found = []
     for month, day in enumerate(problem.months):
         hosts = sum(walk.hosts[month] for walk in walks)
         serving = sum(walk.serving[month] for walk in walks)
         dual = sum(walk.dual[month] for walk in walks)
-        rows.append(
+        found.append(
             MigrationPeriod(
                 month=month_label(day),
                 hosts=_mapped(problem, hosts, whole=True),  # type: ignore[arg-type]
@@ -416,17 +450,17 @@ def _periods(problem: Problem, walks: list[_RegionWalk], drawn: list[list[_Regio
                 idle=_mapped(problem, np.clip(hosts - serving - dual, 0, None)),
                 waiting=_mapped(problem, sum(walk.waiting[month] for walk in walks), whole=True),  # type: ignore[arg-type]
                 homegrown_token_ratio=band_of(
-                    np.array([_homegrown_ratio(other, month) for other in drawn]),
-                    expected=_homegrown_ratio(walks, month),
+                    np.array([outcome.homegrown_ratio[row, month] for outcome in drawn]),
+                    expected=float(expected.homegrown_ratio[row, month]),
                 ),
                 gpu_hosts_needed=band_of(
-                    np.array([_gpu_needed(problem, other, month) for other in drawn]),
-                    expected=_gpu_needed(problem, walks, month),
+                    np.array([outcome.gpu_hosts_needed[row, month] for outcome in drawn]),
+                    expected=float(expected.gpu_hosts_needed[row, month]),
                 ),
                 unserved_tok_s=sum(walk.unserved_tok_s[month] for walk in walks),
             )
         )
-    return tuple(rows)
+    return tuple(found)
 
 
 def _mapped(problem: Problem, values: FloatArray | IntArray | int, *, whole: bool = False) -> Mapping[str, float]:
@@ -438,15 +472,7 @@ def _mapped(problem: Problem, values: FloatArray | IntArray | int, *, whole: boo
     }
 
 
-def _gpu_free(problem: Problem, walks: list[_RegionWalk], drawn: list[list[_RegionWalk]]) -> MonthBand:
+def _gpu_free(problem: Problem, row: int, expected: _Outcome, drawn: list[_Outcome]) -> MonthBand:
     """Return the first month from which all is served and no GPU host is needed any more, as a band."""
-
-    def first(ours: list[_RegionWalk]) -> int:
-        needed = [
-            _gpu_needed(problem, ours, month) > 0 or any(walk.unserved_tok_s[month] > 1e-6 for walk in ours)
-            for month in range(len(problem.months))
-        ]
-        last = max((at for at, need in enumerate(needed) if need), default=-1)
-        return last + 1
-
-    return months_band(problem, np.array([first(other) for other in drawn], dtype=np.int64), expected=first(walks))
+    months = np.array([outcome.gpu_free[row] for outcome in drawn], dtype=np.int64)
+    return months_band(problem, months, expected=int(expected.gpu_free[row]))

@@ -69,7 +69,7 @@ class Scenario(Versioned):
     )
     draws = models.PositiveIntegerField(
         default=32,
-        validators=[MinValueValidator(1), MaxValueValidator(10_000)],
+        validators=[MinValueValidator(10), MaxValueValidator(2_000)],
         help_text="Futures drawn for the bands. [-]",
     )
     seed = models.PositiveIntegerField(

@@ -6,7 +6,11 @@ import numpy as np
 from fleet.snapshot import FloatArray
 
 INFINITY = highspy.kHighsInf
-LEAST_TOK_S = 1e-6  # demand below this is nothing: it would only spoil the numbers
+LEAST_TOK_S = 1e-6  # demand below this is nothing
+THETA_MOST = 1e9  # a share beyond this says that next to nothing is demanded
+NOTICED_RATIO = 1e-7  # a service that loads its hosts, or the hardest service's, by less than this is not noticed
+ASKED_MOST = 10.0  # demand above this multiple of what could be served is asked for as this multiple
+ROUNDING_RATIO = 1e-7  # what the solver's tolerance leaves over of a demand that is served
 
 
 class _Program:
@@ -36,12 +40,13 @@ class _Program:
         """Forget the last solution, so that an answer does not depend on what was asked before."""
         self._solver.clearSolver()
 
-    def _set(self, rate_tok_s: FloatArray, demand_tok_s: FloatArray, hosts: FloatArray) -> np.ndarray:
-        """Write the numbers into the model; return which services demand anything, bool[M].
+    def _set(self, rate_tok_s: FloatArray, demand_tok_s: FloatArray, hosts: FloatArray) -> None:
+        """Write the numbers into the model; a demand of 0 leaves a service out.
 
-        Coefficients are shares of a service's demand per host: numbers near 1 keep the solver exact.
+        Coefficients are shares of a service's demand per host. Callers keep demand within a few orders of magnitude of
+        what the hosts could serve: numbers far from 1 would drown in the solver's tolerance.
         """
-        wanted = demand_tok_s > LEAST_TOK_S
+        wanted = demand_tok_s > 0
         share = np.zeros_like(self._share)
         share[wanted] = rate_tok_s[wanted] / demand_tok_s[wanted, None]
         for service, kind in np.argwhere(share != self._share):
@@ -52,13 +57,15 @@ class _Program:
         self._share = share
         for kind in range(self._kinds):
             self._solver.changeRowBounds(self._services + kind, -INFINITY, float(hosts[kind]))
-        return wanted
 
     def _solve(self) -> None:
-        self._solver.run()
-        status = self._solver.getModelStatus()
-        if status != highspy.HighsModelStatus.kOptimal:
-            raise ArithmeticError(f"the placement of demand was not solved: {status}")
+        for _ in range(2):
+            self._solver.run()
+            status = self._solver.getModelStatus()
+            if status == highspy.HighsModelStatus.kOptimal:
+                return
+            self._solver.clearSolver()  # a basis kept from another question can lead astray: once more from nothing
+        raise ArithmeticError(f"the placement of demand was not solved: {status}")
 
 
 class ServedShare(_Program):
@@ -98,15 +105,22 @@ class ServedShare(_Program):
         Returns
         -------
         float
-            Share of demand, infinite where nothing is demanded. [-]
+            Share of demand, at most `THETA_MOST`: so much where nothing is demanded. [-]
         """
-        wanted = self._set(rate_tok_s, demand_tok_s, hosts)
+        wanted = demand_tok_s > 0
         if not wanted.any():
-            return float("inf")
+            return THETA_MOST
+        alone_tok_s = rate_tok_s @ hosts
+        if (alone_tok_s[wanted] <= 0).any():
+            return 0.0
+        # theta lies between the hardest service's own share / M and that share: measured in it, theta is of order 1
+        load = np.divide(demand_tok_s, alone_tok_s, out=np.zeros_like(demand_tok_s), where=wanted)
+        scaled = np.where(load > NOTICED_RATIO * load.max(), demand_tok_s / load.max(), 0.0)
+        self._set(rate_tok_s, scaled, hosts)
         for service in range(self._services):
-            self._solver.changeCoeff(service, self._theta, -1.0 if wanted[service] else 0.0)
+            self._solver.changeCoeff(service, self._theta, -1.0 if scaled[service] > 0 else 0.0)
         self._solve()
-        return -float(self._solver.getInfo().objective_function_value)
+        return min(THETA_MOST, -float(self._solver.getInfo().objective_function_value) / float(load.max()))
 
 
 class LightestHosts(_Program):
@@ -156,15 +170,21 @@ class LightestHosts(_Program):
         unserved_tok_s : float64[M]
             Demand left over. [tok/s]
         """
-        wanted = self._set(rate_tok_s, demand_tok_s, hosts)
-        if not wanted.any():
-            return np.zeros((self._services, self._kinds)), np.zeros(self._services)
-        least = self._share[self._share > 0].min(initial=1.0)
-        penalty = 10.0 * max(1.0, 1.0 / least)
-        for service in range(self._services):
-            self._solver.changeColCost(self._unserved + service, penalty)
-            self._solver.changeRowBounds(service, 1.0 if wanted[service] else -INFINITY, INFINITY)
-        self._solve()
-        values = np.array(self._solver.getSolution().col_value)
-        load = np.clip(values[: self._unserved].reshape(self._services, self._kinds), 0.0, None)
-        return load, np.where(wanted, np.clip(values[self._unserved :], 0.0, 1.0) * demand_tok_s, 0.0)
+        alone_tok_s = rate_tok_s @ hosts
+        load = np.divide(demand_tok_s, alone_tok_s, out=np.zeros_like(demand_tok_s), where=alone_tok_s > 0)
+        # more than the hosts could serve is asked for as a few times that much: the rest is unserved in any case
+        asked = np.where(load > NOTICED_RATIO, np.minimum(demand_tok_s, ASKED_MOST * alone_tok_s), 0.0)
+        placed = np.zeros((self._services, self._kinds))
+        if asked.any():
+            self._set(rate_tok_s, asked, hosts)
+            penalty = 10.0 * max(1.0, 1.0 / self._share[self._share > 0].min())
+            for service in range(self._services):
+                self._solver.changeColCost(self._unserved + service, penalty)
+                self._solver.changeRowBounds(service, 1.0 if asked[service] > 0 else -INFINITY, INFINITY)
+            self._solve()
+            values = np.array(self._solver.getSolution().col_value[: self._unserved])
+            placed = np.clip(values.reshape(self._services, self._kinds), 0.0, None)
+        served = (placed * rate_tok_s).sum(axis=1)
+        negligible = (load <= NOTICED_RATIO) & (alone_tok_s > 0)
+        unserved = np.where(negligible, 0.0, np.clip(demand_tok_s - served, 0.0, None))
+        return placed, np.where(unserved > ROUNDING_RATIO * demand_tok_s, unserved, 0.0)

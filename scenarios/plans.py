@@ -143,7 +143,10 @@ class CapacityPlan:
 
 @dataclass(frozen=True, slots=True)
 class Move:
-    """Traffic of one service that changes kind in one month: to homegrown hosts, or in `returns` back to GPUs."""
+    """Traffic of one service that changes kind in one month: to homegrown hosts, or in `returns` back to GPUs.
+
+    Hosts freed and used include the reserve that is kept free beside their load. [-]
+    """
 
     month: str
     region: str

@@ -101,7 +101,7 @@ def capacity_answer(question: CapacityQuestion, snapshot: FleetSnapshot) -> dict
     hosts = _room(ground, expected, sites, kind)
     hosts_drawn = np.array([_room(ground, future, sites, kind) for future in futures], dtype=np.float64)
     spread, tok_s, rating = band_of(hosts_drawn, expected=hosts), None, None
-    fits = Band(math.floor(spread.p10), spread.p50, math.floor(spread.p90))  # whole hosts
+    fits = Band(*(math.floor(value) for value in (spread.p10, spread.p50, spread.p90)))  # whole hosts
     if question.service is not None:
         at = [fact.slug for fact in snapshot.services].index(question.service)
         rating = _rating(snapshot, table, problem, at, kind)

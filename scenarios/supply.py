@@ -43,6 +43,15 @@ class Ground:
         self.delivery_site = np.array([site_at[d.site] for d in snapshot.deliveries], dtype=np.int64)
         self.delivery_kind = np.array([kind_at[d.kind] for d in snapshot.deliveries], dtype=np.int64)
 
+    def still(self, rack: int, kind: int, month: int) -> IntArray:
+        """Return how many of the hosts that stand in a rack in one month stand there in each month, int64[T]. [-]"""
+        snapshot, day = self.snapshot, self.months[month].toordinal()
+        here = (snapshot.host_rack == rack) & (snapshot.host_kind == kind)
+        here &= (snapshot.host_first_day <= day) & (day < snapshot.host_last_day)
+        last = snapshot.host_last_day[here]
+        days = np.array([day.toordinal() for day in self.months])
+        return (days[:, None] < last[None, :]).sum(axis=1) * self._open[:, rack]
+
     def free(self, racks: IntArray, hosts: IntArray) -> tuple[FloatArray, IntArray]:
         """Return what stays free in some racks from each month on, if these hosts [T, racks, K] stand in them."""
         snapshot = self.snapshot
@@ -60,10 +69,10 @@ class Floor:
 
     def __init__(self, ground: Ground, future: Future) -> None:
         self._ground, self._future = ground, future
-        self._free_w, self._free_u = ground.free_w, ground.free_u  # copied before the first host is taken out
+        self._free_w, self._free_u = ground.free_w, ground.free_u  # never written to: replaced where hosts leave
         shape = ground.hosts.shape[1:]
         self._added = np.zeros(shape, dtype=np.int64)
-        self._removed = np.zeros(shape, dtype=np.int64)
+        self._removed: dict[tuple[int, int], IntArray] = {}  # (rack, kind): hosts switched off, by month
         self._arrived = np.zeros(len(future.arrival_day), dtype=bool)
         self.waiting = np.zeros((len(ground.snapshot.sites), shape[1]), dtype=np.int64)
 
@@ -116,7 +125,7 @@ class Floor:
         if not len(racks) or not self.waiting[site, into]:
             return 0
         leaving, coming = ground.snapshot.kinds[out], ground.snapshot.kinds[into]
-        standing = np.maximum(ground.hosts[month][racks, out] - self._removed[racks, out], 0)
+        standing = np.array([ground.hosts[month][rack, out] - self._gone(int(rack), out)[month] for rack in racks])
         free_w, free_u = self.free(month, racks)
         by_power = np.ceil((coming.power_w - free_w) / leaving.power_w - 1e-9)
         by_height = np.ceil((coming.height_u - free_u) / max(leaving.height_u, 1))
@@ -125,22 +134,38 @@ class Floor:
         best = int(np.argmin(needed))
         if needed[best] > most:
             return 0
-        self._take_out(racks[best : best + 1], out, int(needed[best]))
-        before = int(self.waiting[site, into])
+        rack, before = int(racks[best]), int(self.waiting[site, into])
+        kept = self._gone(rack, out), self._free_w, self._free_u
+        self._take_out(rack, out, month, int(needed[best]))
         self._rack(month, site, into)
-        # a host dated later may hold the room that was made: then nothing came in, and nothing is gained by going on
-        return int(needed[best]) if self.waiting[site, into] < before else int(most)
+        if self.waiting[site, into] < before:
+            return int(needed[best])
+        # a host dated later needs the room that was made: put them back
+        self._removed[rack, out], self._free_w, self._free_u = kept
+        return 0
 
-    def _take_out(self, rack: IntArray, kind: int, count: int) -> None:
-        if self._free_w is self._ground.free_w:
-            self._free_w, self._free_u = self._free_w.copy(), self._free_u.copy()
-        self._removed[rack, kind] += count
-        stays = np.maximum(self._ground.hosts[:, rack] - self._removed[rack], 0)  # who is dated to leave leaves once
-        self._free_w[:, rack], self._free_u[:, rack] = self._ground.free(rack, stays)
+    def _gone(self, rack: int, kind: int) -> IntArray:
+        """Return how many hosts of a kind are missing from a rack in each month, int64[T]. [-]"""
+        return self._removed.get((rack, kind), np.zeros(len(self._ground.months), dtype=np.int64))
+
+    def _take_out(self, rack: int, kind: int, month: int, count: int) -> None:
+        """Take hosts out of a rack, those first that are dated to leave first: they are missed until their day."""
+        ground, gone = self._ground, self._gone(rack, kind).copy()
+        still = ground.still(rack, kind, month)
+        left = still[month] - still[month:]
+        gone[month:] = np.maximum(gone[month] + count - left, 0)
+        self._removed[rack, kind] = gone
+        stays = ground.hosts[:, rack : rack + 1].copy()
+        for other in range(stays.shape[2]):
+            stays[:, 0, other] -= self._gone(rack, other)
+        self._free_w, self._free_u = self._free_w.copy(), self._free_u.copy()
+        self._free_w[:, [rack]], self._free_u[:, [rack]] = ground.free(np.array([rack]), stays)
 
     def hosts(self, month: int) -> IntArray:
         """Return the hosts that stand at each site by kind, int64[sites, K]. [-]"""
-        standing = np.maximum(self._ground.hosts[month] - self._removed, 0) + self._added
+        standing = self._ground.hosts[month] + self._added
+        for (rack, kind), gone in self._removed.items():
+            standing[rack, kind] -= gone[month]
         total = np.zeros((len(self._ground.snapshot.sites), standing.shape[1]), dtype=np.int64)
         np.add.at(total, self._ground.snapshot.rack_site, standing)
         return total

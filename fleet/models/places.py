@@ -1,9 +1,12 @@
 """Region, site, hall, row, rack: where a host can stand, and how much power it finds there."""
 
+from django.core.validators import MaxValueValidator, MinValueValidator
 from django.db import models
 from django.db.models import Q
 
-from fleet.models.versioned import Dated, Versioned, dates_in_order, rule
+from fleet.models.versioned import HEIGHT_MOST_U, POWER_MOST_W, Dated, Versioned, between, dates_sound, rule
+
+PUE_MOST_RATIO = 10
 
 
 class Region(Versioned):
@@ -25,13 +28,19 @@ class Site(Versioned, Dated):
     region = models.ForeignKey(Region, models.PROTECT, related_name="sites")
     slug = models.SlugField(unique=True)
     name = models.CharField(max_length=80)
-    pue_ratio = models.FloatField(default=1.3, help_text="Facility power per IT power, yearly mean. [-]")
+    pue_ratio = models.FloatField(
+        default=1.3, validators=between(1, PUE_MOST_RATIO), help_text="Facility power per IT power, yearly mean. [-]"
+    )
 
     class Meta:
         ordering = ["slug"]
         constraints = [
-            dates_in_order("site_dates"),
-            rule("site_pue_at_least_one", Q(pue_ratio__gte=1), "pue_ratio is at least 1"),
+            *dates_sound("site"),
+            rule(
+                "site_pue_at_least_one",
+                Q(pue_ratio__gte=1, pue_ratio__lte=PUE_MOST_RATIO),
+                f"pue_ratio lies between 1 and {PUE_MOST_RATIO}",
+            ),
         ]
 
     def __str__(self) -> str:
@@ -79,15 +88,29 @@ class Rack(Versioned, Dated):
     row = models.ForeignKey(Row, models.PROTECT, related_name="racks")
     slug = models.SlugField(unique=True)
     position = models.PositiveIntegerField(default=0, help_text="Order in the row. [-]")
-    height_u = models.PositiveIntegerField(default=48, help_text="Usable height. [U]")
-    power_limit_w = models.FloatField(help_text="Continuous limit with one feed lost, after derating. [W]")
+    height_u = models.PositiveIntegerField(
+        default=48,
+        validators=[MinValueValidator(1), MaxValueValidator(HEIGHT_MOST_U)],
+        help_text="Usable height. [U]",
+    )
+    power_limit_w = models.FloatField(
+        validators=between(1, POWER_MOST_W), help_text="Continuous limit with one feed lost, after derating. [W]"
+    )
 
     class Meta:
         ordering = ["row_id", "position", "slug"]
         constraints = [
-            dates_in_order("rack_dates"),
-            rule("rack_power_positive", Q(power_limit_w__gt=0), "power_limit_w is positive"),
-            rule("rack_height_positive", Q(height_u__gt=0), "height_u is positive"),
+            *dates_sound("rack"),
+            rule(
+                "rack_power_positive",
+                Q(power_limit_w__gt=0, power_limit_w__lte=POWER_MOST_W),
+                f"power_limit_w is positive and at most {POWER_MOST_W:.0f}",
+            ),
+            rule(
+                "rack_height_positive",
+                Q(height_u__gt=0, height_u__lte=HEIGHT_MOST_U),
+                f"height_u is positive and at most {HEIGHT_MOST_U}",
+            ),
         ]
 
     def __str__(self) -> str:

@@ -12,7 +12,7 @@ from tests.processes import Ground
 def scenario(db):
     fleet_rows()
     return scenario_save(
-        Scenario(name="How long?", kind="capacity", starts_on=START, ends_on=date(2027, 6, 1), draws=3, seed=5)
+        Scenario(name="How long?", kind="capacity", starts_on=START, ends_on=date(2027, 6, 1), draws=10, seed=5)
     )
 
 

@@ -68,7 +68,7 @@ def test_regions_do_not_share_hosts_and_the_fleet_runs_out_with_its_first():
     assert by_slug["north"].run_out.p50 == "2027-01"
     assert by_slug["east"].run_out.p50 is None
     assert plan.fleet.run_out.p50 == "2027-01"
-    assert "The first is North." in plan.fleet.sentence
+    assert "North is the first in 1 of the 1 futures that run out." in plan.fleet.sentence
 
 
 def test_bands_enclose_the_middle_and_widen_with_what_is_uncertain():
@@ -118,3 +118,16 @@ def test_progress_is_told_and_what_it_raises_ends_the_plan():
 def test_nothing_to_plan_for_is_said():
     with pytest.raises(ValueError, match="no site"):
         plan_capacity(problem(snapshot(sites=(), hosts={}, site_regions={})))
+
+
+@pytest.mark.parametrize("growth", [-0.5, -0.2, 0.3, 1.0])
+def test_demand_far_beyond_and_far_below_supply_is_answered(growth):
+    services = (
+        service_fact("a", demand_request_s=40.0, growth=(growth,) * 3),
+        service_fact("b", demand_request_s=20.0, growth=(growth / 2,) * 3),
+    )
+    plan = plan_capacity(problem(snapshot(services=services), rate=[[700.0, 0.0], [900.0, 0.0]], months=120))
+    for period in plan.regions[0].periods:
+        share = period.available_tok_s.p50 / period.demanded_tok_s.p50
+        assert period.unserved_tok_s == pytest.approx(period.demanded_tok_s.p50 * max(0.0, 1 - share), rel=1e-6)
+        assert period.available_tok_s.p50 <= 10 * 900.0 * (1 + 1e-4)

@@ -1,3 +1,5 @@
+import math
+
 import numpy as np
 import pytest
 
@@ -175,3 +177,17 @@ def test_the_same_question_gives_the_same_answer():
 def test_a_fleet_without_homegrown_hosts_has_nothing_to_move_to():
     with pytest.raises(ValueError, match="nothing to move to"):
         plan_migration_greedy(problem(homegrown=np.array([False, False])))
+
+
+@pytest.mark.parametrize("growth", [-0.5, 0.2, 0.5, 1.0])
+def test_demand_far_beyond_supply_fills_every_gpu_and_the_rest_is_unserved(growth):
+    fleet = fleet_of(
+        tuple(service_fact(f"s{at}", demand_request_s=20.0, growth=(growth,) * 3) for at in range(3)),
+        hosts={("dc01", "gpu"): 8, ("dc01", "own"): 4},
+    )
+    plan = plan_migration_greedy(problem(fleet, rate=[[1000.0, 500.0]] * 3, ready=[[0, None]] * 3, months=120))
+    for month, period in enumerate(plan.fleet.periods):
+        demand = 3 * 2000.0 * min((1 + growth) ** month, 1e12 / 20)
+        assert period.unserved_tok_s == pytest.approx(max(0.0, demand - 8000.0), rel=1e-6, abs=1e-3)
+        if demand > 0.1:
+            assert period.gpu_hosts_needed.p50 == min(8, math.ceil(demand / 1000 - 1e-6))

@@ -100,7 +100,7 @@ def test_a_trace_is_answered_through_a_worker_and_a_dead_broker_is_told(ground, 
     ground.call("-c", FLEET)
     ground.worker_start()
     ground.worker_wait()
-    options = ("--trace", str(trace), "--starts-on", "2027-01-01", "--ends-on", "2027-06-01", "--draws", "4")
+    options = ("--trace", str(trace), "--starts-on", "2027-01-01", "--ends-on", "2027-06-01", "--draws", "10")
     answered = run_scenario(ground, "capacity", *options, "--wait", "--json")
     assert answered.returncode == 0, answered.stderr
     result = json.loads(answered.stdout)["result"]

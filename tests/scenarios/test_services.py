@@ -44,7 +44,7 @@ def test_a_run_keeps_the_inputs_it_was_started_with(scenario):
     scenario.draws = 99
     services.scenario_save(scenario, version=1)
     run.refresh_from_db()
-    assert run.inputs["draws"] == 3
+    assert run.inputs["draws"] == 10
 
 
 def test_a_run_is_computed_and_stored(scenario):

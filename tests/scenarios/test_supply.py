@@ -125,6 +125,44 @@ def test_a_host_that_is_switched_off_frees_its_power_once_though_it_was_dated_to
     assert floor.hosts(5)[0].tolist() == [0, 5]
 
 
+def test_nothing_is_switched_off_for_a_host_that_cannot_come_in_all_the_same():
+    # eight GPUs leave in April, when eight others that are decided come in: no room is made by switching off earlier
+    later = kind_fact("later", power_w=5000.0, height_u=6)
+    fleet = snapshot(
+        kinds=(*KINDS, later),
+        racks_per_site=1,
+        rack_u=200,
+        rack_w=80_000.0,
+        hosts={("dc01", "gpu"): 8, ("dc01", "later"): 8},
+        deliveries=(delivery_fact(quantity=1),),
+    )
+    fleet = replace(fleet, rack_power_limit_w=fleet.rack_power_limit_w / 2)
+    april = date(2027, 4, 1).toordinal()
+    first = np.where(fleet.host_kind == 2, april, fleet.host_first_day)
+    last = np.where(fleet.host_kind == 0, april, fleet.host_last_day)
+    floor = floor_of(replace(fleet, host_first_day=first, host_last_day=last))
+    for month in range(3):
+        floor.arrive(month)
+        assert floor.make_room(month, 0, out=0, into=1, most=5) == 0
+        assert floor.hosts(month)[0].tolist() == [8, 0, 0]
+    floor.arrive(3)
+    assert floor.hosts(3)[0].tolist() == [0, 0, 8]
+
+
+def test_switching_off_cancels_no_host_of_the_same_kind_that_comes_later():
+    fleet = snapshot(
+        kinds=KINDS, racks_per_site=1, rack_u=200, hosts={("dc01", "gpu"): 8}, deliveries=(delivery_fact(quantity=1),)
+    )
+    april = date(2027, 4, 1).toordinal()
+    first, last = fleet.host_first_day.copy(), fleet.host_last_day.copy()
+    last[:4], first[4:] = april, april
+    floor = floor_of(replace(fleet, host_first_day=first, host_last_day=last))
+    floor.arrive(0)  # four stand and leave 20 kW: the waiting one needs no room
+    assert floor.hosts(0)[0].tolist() == [4, 1]
+    floor._take_out(0, 0, 0, 2)
+    assert [floor.hosts(month)[0, 0] for month in (0, 2, 3, 5)] == [2, 2, 4, 4]
+
+
 def test_delivered_hosts_are_not_taken_out_again():
     fleet = snapshot(
         kinds=KINDS,
