@@ -25,6 +25,10 @@ MAX_REQUESTS = 20_000_000
 MAX_BYTE = 4 * 2**30
 """Most decompressed bytes that are read of one trace: a gzip bomb ends here. [byte]"""
 MAX_LINE_BYTE = 2**20
+MAX_GZIP_RATIO = 100
+"""Decompressed by compressed bytes beyond which a gzip is no trace but a bomb; recorded traces have 2 to 4. [-]"""
+GZIP_JUDGED_BYTE = 2**20
+"""Decompressed bytes before that ratio is judged: short files of equal rows may compress well. [byte]"""
 MAX_TOK = 100_000_000
 """Longest prompt or answer that is believed. [tok]"""
 
@@ -79,21 +83,37 @@ def workload_parse(
         if not head:
             raise TraceError(name, None, None, "the file is empty")
         if head == _GZIP_MAGIC:
-            plain: io.BufferedIOBase = gzip.GzipFile(fileobj=buffered)
+            packed: _Packed | None = _Packed(buffered)
+            plain: io.BufferedIOBase = gzip.GzipFile(fileobj=packed, mode="rb")  # type: ignore[arg-type]
         elif name.endswith(".gz"):
             raise TraceError(name, None, None, "not a gzip file, although its name ends in .gz")
         else:
-            plain = buffered
-        return _Trace(plain, name, max_requests, max_bytes).read()
+            packed, plain = None, buffered
+        return _Trace(plain, name, max_requests, max_bytes, packed).read()
     finally:
         buffered.detach()  # the stream is the caller's to close
+
+
+class _Packed:
+    """Compressed bytes on their way into gzip, counted: a pipe cannot say how far it was read."""
+
+    def __init__(self, stream: io.BufferedIOBase) -> None:
+        self.stream, self.read_byte = stream, 0
+
+    def read(self, size: int = -1) -> bytes:
+        chunk = self.stream.read(size)
+        self.read_byte += len(chunk)
+        return chunk
 
 
 class _Trace:
     """One trace on its way in: where we are, and the columns so far."""
 
-    def __init__(self, plain: io.BufferedIOBase, name: str, max_requests: int, max_bytes: int) -> None:
+    def __init__(
+        self, plain: io.BufferedIOBase, name: str, max_requests: int, max_bytes: int, packed: _Packed | None
+    ) -> None:
         self.plain, self.name, self.max_requests, self.max_bytes = plain, name, max_requests, max_bytes
+        self.packed = packed
         self.line = 0
         self.ignored: tuple[str, ...] = ()
         self.arrival_s, self.input_tok, self.output_tok = array("d"), array("q"), array("q")
@@ -109,6 +129,8 @@ class _Trace:
             self._refuse(None, f"not valid csv: {error}")
         if not self.arrival_s:
             self._refuse(None, "a header, but no requests", whole=True)
+        if not any(self.output_tok):
+            self._refuse("output_tokens", "no output tokens in the whole file", whole=True)
         return Workload(
             name=self.name,
             arrival_s=np.frombuffer(self.arrival_s, dtype=np.float64),
@@ -137,6 +159,8 @@ class _Trace:
                 self._refuse(None, f"a line longer than {MAX_LINE_BYTE} bytes")
             if read_byte > self.max_bytes:
                 self._refuse(None, f"more than {self.max_bytes} bytes")
+            if self.packed and read_byte > max(GZIP_JUDGED_BYTE, MAX_GZIP_RATIO * self.packed.read_byte):
+                self._refuse(None, f"the gzip data expand more than {MAX_GZIP_RATIO} times: no trace does")
             if b"\0" in raw:
                 self._refuse(None, "NUL bytes: not a csv text")
             try:

@@ -95,7 +95,6 @@ KINDS: Mapping[str, Kind] = {
     "date": Kind(_date, {"type": "string", "format": "date"}, ORDERED),
     "datetime": Kind(_datetime, {"type": "string", "format": "date-time"}, ORDERED),
     "boolean": Kind(_boolean, {"type": "boolean"}, ("",)),
-    "uuid": Kind(_text, {"type": "string"}, ("", "n")),
 }
 LOOKUPS = {"ic": "icontains", "isw": "istartswith", "lt": "lt", "lte": "lte", "gt": "gt", "gte": "gte"}
 

@@ -3,7 +3,7 @@
 import functools
 import hashlib
 import uuid
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from datetime import timedelta
 from typing import Any, cast
@@ -22,25 +22,32 @@ from api.models import IdempotencyKey
 
 KEPT = timedelta(hours=24)
 ATTEMPT_LEASE = timedelta(seconds=60)  # an answer takes far less: who has none by then has crashed
-REPLAYED_HEADERS = ("ETag", "Location", "Retry-After")
+REPLAYED_HEADERS = ("ETag", "Location", "Retry-After", "Trace-Known")
 
 
-def idempotent(*, hidden: Sequence[str] = ()) -> Callable[[Callable[..., Response]], Callable[..., Response]]:
-    """Make a POST handler answer a repeated Idempotency-Key from memory; `hidden` fields are kept out of it."""
+def idempotent(
+    *, hidden: Sequence[str] = (), read: Callable[[Request], Mapping[str, Any]] | None = None
+) -> Callable[[Callable[..., Response]], Callable[..., Response]]:
+    """Make a POST handler answer a repeated Idempotency-Key from memory; `hidden` fields are kept out of it.
+
+    `read` is the long part of the work that stores nothing: it is done before the transaction, which on some data
+    bases keeps all other writers out, and what it returns are further arguments of the handler.
+    """
 
     def wrap(handler: Callable[..., Response]) -> Callable[..., Response]:
         @functools.wraps(handler)
         def answer(view: Any, request: Request, *args: Any, **kwargs: Any) -> Response:
             key = request.headers.get("Idempotency-Key")
             if key is None:
-                return handler(view, request, *args, **kwargs)
+                return handler(view, request, *args, **kwargs, **(read(request) if read else {}))
             claim = uuid.uuid4()
             row = _claim(request, key, claim)
             if row.claim != claim:
                 return Response(row.body, status=row.status, headers={**row.headers, "Idempotency-Replayed": "true"})
             try:
+                values = read(request) if read else {}
                 with transaction.atomic():  # the work and the memory of it: both or neither
-                    response = handler(view, request, *args, **kwargs)
+                    response = handler(view, request, *args, **kwargs, **values)
                     _store(row, claim, response, hidden)
             except Exception:
                 with suppress(DatabaseError):  # else the lease runs out

@@ -1,12 +1,13 @@
 """What all views share: who may, how often, which parameters, versions as ETags."""
 
+import hashlib
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+import orjson
 from django.conf import settings
 from django.db.models import Model, QuerySet
 from rest_framework import mixins, viewsets
-from rest_framework.exceptions import ValidationError
 from rest_framework.parsers import MultiPartParser
 from rest_framework.request import Request
 from rest_framework.response import Response
@@ -85,6 +86,8 @@ class ReadResource(Door, mixins.ListModelMixin, mixins.RetrieveModelMixin, views
     search: tuple[str, ...] = ()
     lookup_value_regex = "[0-9]{1,18}"
     match_required = False
+    conditional = True
+    """Whether the version tells all that an answer shows, so that If-None-Match may be answered by 304."""
 
     @property
     def rows_model(self) -> type[Model]:
@@ -120,10 +123,11 @@ class ReadResource(Door, mixins.ListModelMixin, mixins.RetrieveModelMixin, views
     def retrieve(self, request: Request, *args: Any, **kwargs: Any) -> Response:
         """Show one."""
         row = self.get_object()
-        etag = etag_of(row)
-        if etag and etag_is_named(etag, request.headers.get("If-None-Match", "")):
+        serializer = self.get_serializer(row)  # it also refuses fields that are not there
+        etag = etag_of(row, shape=shape_of(request))
+        if etag and self.conditional and etag_is_named(etag, request.headers.get("If-None-Match", "")):
             return Response(status=304, headers={"ETag": etag})
-        return Response(self.get_serializer(row).data, headers={"ETag": etag} if etag else None)
+        return Response(serializer.data, headers={"ETag": etag} if etag else None)
 
 
 class EditResource(ReadResource):
@@ -171,24 +175,34 @@ class EditResource(ReadResource):
             if self.match_required:
                 raise MissingMatchError
             return False
-        if not etag_is_named(etag_of(row), raw):
+        if not version_is_named(row.version, raw):
             raise StaleError
         return True
 
 
-def etag_of(row: Any) -> str:
-    """Return the ETag of a row with a version; empty for others."""
+def shape_of(request: Request) -> str:
+    """Return a short name for what `?fields=` and `?brief=` leave of a row; empty for the whole of it."""
+    asked = {name: request.query_params.getlist(name) for name in SHAPING if name in request.query_params}
+    return hashlib.sha256(orjson.dumps(asked)).hexdigest()[:12] if asked else ""
+
+
+def etag_of(row: Any, *, shape: str = "") -> str:
+    """Return the ETag of a row with a version, `"3"`, or of a part of it, `"3-shape"`; empty for others."""
     version = getattr(row, "version", None)
-    return f'"{version}"' if version is not None else ""
+    return f'"{version}{"-" if shape else ""}{shape}"' if version is not None else ""
+
+
+def tags_of(header: str) -> list[str]:
+    """Return the ETags of a header; a proxy that compresses marks them as weak, which changes no version."""
+    return [tag.strip().removeprefix("W/") for tag in header.split(",")]
 
 
 def etag_is_named(etag: str, header: str) -> bool:
-    """Return whether a header of ETags names one."""
-    return header.strip() == "*" or etag in (tag.strip().removeprefix("W/") for tag in header.split(","))
+    """Return whether If-None-Match names an ETag."""
+    return header.strip() == "*" or etag in tags_of(header)
 
 
-def object_check(data: Any) -> dict[str, Any]:
-    """Return a body that is one JSON object, or refuse it."""
-    if not isinstance(data, Mapping):
-        raise ValidationError({"": ["A JSON object is needed."]})
-    return dict(data)
+def version_is_named(version: int, header: str) -> bool:
+    """Return whether If-Match names a version, by the ETag of the whole row or of any part of it."""
+    tags = tags_of(header)
+    return header.strip() == "*" or any(tag == f'"{version}"' or tag.startswith(f'"{version}-') for tag in tags)

@@ -10,7 +10,11 @@ WRITES = ("add", "change", "delete")
 
 
 def roles_load() -> None:
-    """Make or bring up to date the groups `viewer` (sees all) and `planner` (edits plans and what they rest on)."""
+    """Make or bring up to date the groups `viewer` and `planner`, which edits plans and what they rest on.
+
+    `viewer` names the view permissions, which the admin pages ask for. Pages and API do not: every account may read
+    everything, and roles govern writes.
+    """
     sees = Q(content_type__app_label__in=("fleet", "scenarios"), codename__startswith="view_")
     edits = Q(content_type__app_label="fleet", codename__in=_codenames(FLEET_EDITED)) | Q(
         content_type__app_label="scenarios", codename__in=_codenames(SCENARIOS_EDITED)

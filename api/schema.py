@@ -81,7 +81,7 @@ class OperationSchema(AutoSchema):
         found = []
         if verb in {"list", "retrieve"} and hasattr(self.view, "filters"):
             found += [FIELDS, BRIEF]
-        if verb == "retrieve" and hasattr(self._model(), "version"):
+        if verb == "retrieve" and self._is_conditional():
             found.append(IF_NONE_MATCH)
         if verb in {"partial_update", "destroy"} and hasattr(self._model(), "version"):
             text = "ETag that you have read: 412 if somebody has edited it since."
@@ -96,6 +96,9 @@ class OperationSchema(AutoSchema):
     def _model(self) -> Any:
         return getattr(getattr(self.view, "queryset", None), "model", None)
 
+    def _is_conditional(self) -> bool:
+        return hasattr(self._model(), "version") and bool(getattr(self.view, "conditional", False))
+
     def _get_response_bodies(self, direction: Literal["request", "response"] = "response") -> dict[str, Any]:
         bodies: dict[str, Any] = super()._get_response_bodies(direction)
         verb = getattr(self.view, "action", None) or self.method.lower()
@@ -108,7 +111,7 @@ class OperationSchema(AutoSchema):
             codes.append(409)
         if verb in {"partial_update", "destroy"} and hasattr(self._model(), "version"):
             codes += [412] + ([428] if getattr(self.view, "match_required", False) else [])
-        if verb == "retrieve" and hasattr(self._model(), "version"):
+        if verb == "retrieve" and self._is_conditional():
             bodies["304"] = {"description": "Nothing has changed."}
         content = {MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/Problem"}}}
         for code in sorted(codes):

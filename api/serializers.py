@@ -82,14 +82,17 @@ class BriefFieldSchema(OpenApiSerializerFieldExtension):
 
 
 class StrictSerializer(serializers.Serializer[Any]):
-    """Refuses fields that it does not know; its own that cannot be written are left aside."""
+    """Refuses fields that it does not know, and its own that cannot be written: nothing sent is left aside."""
 
     def to_internal_value(self, data: Any) -> Any:
         """Read the fields."""
         if isinstance(data, dict):
-            unknown = [name for name in data if name not in self.fields]
-            if unknown:
-                raise serializers.ValidationError({name[:80] or "''": [self._hint(name)] for name in unknown})
+            refused = {name: self._hint(name) for name in data if name not in self.fields}
+            refused |= {
+                name: "Cannot be written." for name in data if name in self.fields and self.fields[name].read_only
+            }
+            if refused:
+                raise serializers.ValidationError({name[:80] or "''": [text] for name, text in refused.items()})
         return super().to_internal_value(data)
 
     def _hint(self, name: str) -> str:

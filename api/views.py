@@ -31,7 +31,7 @@ from api.tokens import token_make, token_revoke
 from fleet.models import Delivery, Hall, Host, HostType, Rack, Readiness, Region, Row, Service, Site
 from scenarios.models import Report, Run, Scenario, Schedule, Trace
 from scenarios.queries import CapacityQuestion, capacity_query
-from scenarios.services import run_cancel, run_submit, trace_store
+from scenarios.services import run_cancel, run_submit, trace_delete, trace_keep, trace_read
 from scenarios.tables import Table, tables_of
 
 LONG_POLL_LOOK_S = 0.25
@@ -186,6 +186,14 @@ class DeliveryView(EditResource):
 
 
 # --- scenarios and their runs ---
+def upload_read(request: Request) -> dict[str, Trace]:
+    """Return the trace of an upload, not stored yet."""
+    upload = serializers.TraceUploadSerializer(data=request.data)
+    upload.is_valid(raise_exception=True)
+    file = upload.validated_data["file"]
+    return {"trace": trace_read(file, name=upload.validated_data.get("name") or file.name, owner=user_of(request))}
+
+
 class TraceView(mixins.CreateModelMixin, ReadResource):
     """Recorded workloads. Equal arrays are stored once."""
 
@@ -197,17 +205,24 @@ class TraceView(mixins.CreateModelMixin, ReadResource):
 
     @extend_schema(
         request={"multipart/form-data": serializers.TraceUploadSerializer},
-        responses={201: serializers.TraceSerializer},
+        responses={
+            200: OpenApiResponse(serializers.TraceSerializer, "Equal arrays are there already; `Trace-Known: true`."),
+            201: serializers.TraceSerializer,
+        },
     )
-    @idempotent()
-    def create(self, request: Request, *args: Any, **kwargs: Any) -> Response:
+    @idempotent(read=upload_read)
+    def create(self, request: Request, *args: Any, trace: Trace, **kwargs: Any) -> Response:
         """Read an upload, csv or csv.gz, and keep it. A fault is 400 with its line and column; nothing is kept then."""
-        upload = serializers.TraceUploadSerializer(data=request.data)
-        upload.is_valid(raise_exception=True)
-        file = upload.validated_data["file"]
-        trace = trace_store(file, name=upload.validated_data.get("name") or file.name, owner=user_of(request))
-        data = self.get_serializer(self.get_queryset().get(pk=trace.pk)).data
-        return Response(data, status=201, headers={"Location": data["url"]})
+        kept, is_new = trace_keep(trace)
+        data = self.get_serializer(self.get_queryset().get(pk=kept.pk)).data
+        if is_new:
+            return Response(data, status=201, headers={"Location": data["url"]})
+        return Response(data, headers={"Location": data["url"], "Trace-Known": "true"})
+
+    def destroy(self, request: Request, *args: Any, **kwargs: Any) -> Response:
+        """Delete it; one that a scenario uses, or a run that has not ended, stays: 409."""
+        trace_delete(self.get_object())
+        return Response(status=204)
 
 
 class ScenarioView(EditResource):
@@ -263,6 +278,7 @@ class ScheduleView(EditResource):
     }
     search = ("name",)
     match_required = True
+    conditional = False  # the next times go on while the row stays as it is
 
     def get_serializer_class(self) -> Any:
         """One schedule shows its next five times."""

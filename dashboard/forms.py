@@ -11,6 +11,7 @@ from django.core.files.uploadedfile import UploadedFile
 from django.utils import timezone
 
 from fleet.models import Service
+from fleet.models.versioned import DAY_FIRST, DAY_LAST, check_day
 from scenarios.checks import check_scenario, check_schedule
 from scenarios.models import Scenario, Schedule, Trace
 
@@ -27,7 +28,12 @@ class DateInput(forms.DateInput):
 class DayForm(forms.Form):
     """The day on which the fleet is shown; empty is today."""
 
-    day = forms.DateField(required=False, widget=DateInput(), label="Fleet on")
+    day = forms.DateField(
+        required=False,
+        widget=DateInput(min=DAY_FIRST.isoformat(), max=DAY_LAST.isoformat()),
+        label="Fleet on",
+        validators=[check_day],
+    )
 
     def clean_day(self) -> date:
         """An empty day is today, in UTC."""

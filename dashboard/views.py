@@ -18,7 +18,7 @@ from django.http import Http404, HttpRequest, HttpResponse, JsonResponse
 from django.shortcuts import get_object_or_404, redirect, render
 from django.utils import timezone
 from django.views.decorators.cache import never_cache
-from django.views.decorators.http import require_POST, require_safe
+from django.views.decorators.http import require_http_methods, require_POST, require_safe
 from django_htmx.http import HttpResponseClientRefresh
 
 from accelerator import TraceError, chip_get, chips_load
@@ -33,7 +33,7 @@ from scenarios.engine import Inputs
 from scenarios.models import Report, Run, Scenario, Schedule
 from scenarios.schedules import schedule_next, schedule_save
 from scenarios.services import run_cancel as run_end
-from scenarios.services import run_submit, scenario_save, trace_store
+from scenarios.services import run_submit, scenario_save, trace_keep, trace_read
 from scenarios.tables import Table, tables_of
 
 PAGE_ROWS = 50
@@ -41,6 +41,7 @@ NEW_MONTHS = 24  # horizon that a new scenario is offered
 ACTIVE = (Run.Status.QUEUED, Run.Status.RUNNING)
 REPORT_POLICY = ("base-uri 'none'", "form-action 'none'", "frame-ancestors 'none'", "sandbox")
 STYLE = re.compile(r"<style>(.*?)</style>", re.DOTALL)
+require_form = require_http_methods(["GET", "HEAD", "POST"])  # a page with a form that comes back to it
 
 
 class SignedInRequest(HttpRequest):
@@ -199,6 +200,7 @@ def scenario(request: HttpRequest, pk: int) -> HttpResponse:
 
 @login_required
 @permission_required("scenarios.add_scenario", raise_exception=True)
+@require_form
 def scenario_new(request: SignedInRequest) -> HttpResponse:
     """Ask a new question."""
     first = timezone.now().date().replace(day=1)
@@ -212,6 +214,7 @@ def scenario_new(request: SignedInRequest) -> HttpResponse:
 
 @login_required
 @permission_required("scenarios.change_scenario", raise_exception=True)
+@require_form
 def scenario_edit(request: SignedInRequest, pk: int) -> HttpResponse:
     """Change a question; runs keep the inputs they were started with."""
     found = get_object_or_404(Scenario, pk=pk)
@@ -247,9 +250,10 @@ def _scenario_form(request: SignedInRequest, form: ScenarioForm, found: Scenario
 def _scenario_store(request: SignedInRequest, form: ScenarioForm, found: Scenario | None) -> Scenario:
     """Keep trace and scenario together, or neither."""
     edited, upload = form.instance, form.cleaned_data["trace_file"]
-    with transaction.atomic():
-        if upload is not None:
-            edited.trace = trace_store(upload, name=upload.name, owner=request.user)
+    trace = trace_read(upload, name=upload.name, owner=request.user) if upload is not None else None
+    with transaction.atomic():  # not before the upload is read: other writers would wait for it
+        if trace is not None:
+            edited.trace, _ = trace_keep(trace)
         # a form without a version is no form of ours: version 0 matches no row
         return scenario_save(edited, version=form.cleaned_data["version"] or 0 if found else None)
 
@@ -412,6 +416,7 @@ def schedules(request: HttpRequest) -> HttpResponse:
 
 @login_required
 @permission_required("scenarios.add_schedule", raise_exception=True)
+@require_form
 def schedule_new(request: SignedInRequest) -> HttpResponse:
     """Ask a scenario again at regular times."""
     form = ScheduleForm(

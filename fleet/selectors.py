@@ -7,6 +7,7 @@ import numpy as np
 from django.db.models import Q
 
 from fleet.models import Delivery, Host, HostType, Rack, Readiness, Region, Service, Site
+from fleet.reading import one_view
 from fleet.snapshot import (
     DAY_MAX,
     DAY_MIN,
@@ -21,7 +22,13 @@ from fleet.snapshot import (
 
 
 def snapshot_take(day: date) -> FleetSnapshot:
-    """Return the fleet of a day, and all that is dated later, in one pass of set-based queries."""
+    """Return the fleet of a day, and all that is dated later, as it stood at one moment: edits come before or after."""
+    with one_view():
+        return _snapshot_read(day)
+
+
+def _snapshot_read(day: date) -> FleetSnapshot:
+    """Read the fleet in one pass of set-based queries."""
     stays = Q(out_of_service_on__isnull=True) | Q(out_of_service_on__gt=day)
     sites = list(
         Site.objects.filter(stays)

@@ -20,6 +20,14 @@ class ReadOnlyAdmin(admin.ModelAdmin):
         return False
 
 
+class KeptAdmin(ReadOnlyAdmin):
+    """Answers and what they stand on: a finished result never changes, and never goes away by a click."""
+
+    def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        """Nobody deletes such a row."""
+        return False
+
+
 @admin.register(Scenario)
 class ScenarioAdmin(ReadOnlyAdmin):
     """Scenarios: edited on their page, where the rules are."""
@@ -35,7 +43,7 @@ class ScheduleAdmin(ReadOnlyAdmin):
 
 
 @admin.register(Run)
-class RunAdmin(ReadOnlyAdmin):
+class RunAdmin(KeptAdmin):
     """Runs."""
 
     list_display = ["id", "scenario", "status", "attempt", "created_at", "finished_at"]
@@ -44,7 +52,7 @@ class RunAdmin(ReadOnlyAdmin):
 
 
 @admin.register(Trace)
-class TraceAdmin(ReadOnlyAdmin):
+class TraceAdmin(KeptAdmin):
     """Traces."""
 
     list_display = ["id", "name", "requests", "created_at"]
@@ -52,7 +60,7 @@ class TraceAdmin(ReadOnlyAdmin):
 
 
 @admin.register(Report)
-class ReportAdmin(ReadOnlyAdmin):
+class ReportAdmin(KeptAdmin):
     """Reports."""
 
     list_display = ["id", "title", "created_at"]

@@ -10,6 +10,7 @@ from scenarios.demand import demand_request_s, growth_at
 from scenarios.plans import Problem
 
 SLIP_LEAST_DAYS = 0.01  # a median slip below this is none
+SLIP_FARTHEST_DAYS = 73_000.0  # two centuries: beyond every horizon; a wide band's far end leaves the range of integers
 Z90 = 1.2815515655446004  # standard normal deviate of P90
 GROWTH_SHARED_RATIO = 0.5  # share of the variance of growth that all services have in common: one market
 FILL_CONCENTRATION = 20.0  # how tightly the arriving share clusters about its expectation (Beta a + b)
@@ -84,7 +85,8 @@ def slip_days(delivery: DeliveryFact, z: float) -> float:
     Lognormal through P50 and P90 where half of the deliveries are late at all; else the late half of a normal.
     """
     if delivery.slip_p50_days >= SLIP_LEAST_DAYS:
-        return delivery.slip_p50_days * math.exp(z / Z90 * math.log(delivery.slip_p90_days / delivery.slip_p50_days))
+        slip = delivery.slip_p50_days * math.exp(z / Z90 * math.log(delivery.slip_p90_days / delivery.slip_p50_days))
+        return min(slip, SLIP_FARTHEST_DAYS)
     return max(0.0, z) / Z90 * delivery.slip_p90_days
 
 

@@ -7,7 +7,6 @@ from zoneinfo import ZoneInfo
 
 from cronsim import CronSim
 from django.db import IntegrityError, transaction
-from django.db.models import F
 from django.utils import timezone
 
 from fleet.services import row_save
@@ -51,7 +50,7 @@ def _fire(schedule: Schedule, moment: datetime) -> bool:
     try:
         with transaction.atomic():
             taken = Schedule.objects.filter(pk=schedule.pk, enabled=True, next_fire_at=fire_at).update(
-                next_fire_at=following, version=F("version") + 1
+                next_fire_at=following
             )
             if taken:
                 run_submit(scenario=schedule.scenario, owner=schedule.owner, schedule=schedule, fire_at=fire_at)

@@ -12,7 +12,7 @@ from celery import current_app
 from django.conf import settings
 from django.contrib.auth.models import User
 from django.db import transaction
-from django.db.models import F, Q
+from django.db.models import F, Model, ProtectedError, Q
 from django.utils import timezone
 from kombu.exceptions import OperationalError as BrokerError
 
@@ -33,26 +33,44 @@ class ClaimLostError(Exception):
     """The run belongs to another worker now, or to nobody: it was cancelled."""
 
 
-def trace_store(stream: BinaryIO, *, name: str, owner: User | None) -> Trace:
-    """Read an uploaded trace and keep it. Raises TraceError, and then nothing is stored."""
+def trace_read(stream: BinaryIO, *, name: str, owner: User | None) -> Trace:
+    """Read an upload into a trace that is not stored yet: this takes seconds, so hold no transaction meanwhile."""
     workload = workload_parse(stream, name, max_bytes=settings.TRACE_MAX_BYTE, max_requests=settings.TRACE_MAX_REQUESTS)
-    return workload_store(workload, owner=owner)
+    return trace_of(workload, owner=owner)
+
+
+def trace_of(workload: Workload, *, owner: User | None) -> Trace:
+    """Return a workload as a trace that is not stored yet."""
+    return Trace(
+        digest=workload.digest,
+        name=workload.name[:120],
+        requests=len(workload.arrival_s),
+        mix=workload.token_mix().as_dict(),
+        note=f"ignored columns: {', '.join(workload.ignored_columns)}"[:300] if workload.ignored_columns else "",
+        arrays=workload.to_bytes(),
+        owner=owner,
+    )
+
+
+def trace_keep(trace: Trace) -> tuple[Trace, bool]:
+    """Store a trace that was read; return it and True, or the one that holds equal arrays already and False."""
+    fields = ("name", "requests", "mix", "note", "arrays", "owner")
+    return Trace.objects.get_or_create(digest=trace.digest, defaults={name: getattr(trace, name) for name in fields})
+
+
+def trace_delete(trace: Trace) -> None:
+    """Delete a trace. Raises ProtectedError if a scenario uses it, or a run that has not ended yet."""
+    asking = Run.objects.filter(inputs__trace_digest=trace.digest).exclude(status__in=Run.ENDED)
+    with transaction.atomic():
+        readers: set[Model] = set(asking.only("pk")[:1])
+        if readers:
+            raise ProtectedError("a run that has not ended reads this trace", readers)
+        trace.delete()
 
 
 def workload_store(workload: Workload, *, owner: User | None) -> Trace:
     """Keep a workload; one with the same arrays is not kept twice."""
-    trace, _ = Trace.objects.get_or_create(
-        digest=workload.digest,
-        defaults={
-            "name": workload.name[:120],
-            "requests": len(workload.arrival_s),
-            "mix": workload.token_mix().as_dict(),
-            "note": f"ignored columns: {', '.join(workload.ignored_columns)}"[:300] if workload.ignored_columns else "",
-            "arrays": workload.to_bytes(),
-            "owner": owner,
-        },
-    )
-    return trace
+    return trace_keep(trace_of(workload, owner=owner))[0]
 
 
 def scenario_check(scenario: Scenario) -> None:

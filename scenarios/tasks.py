@@ -9,6 +9,7 @@ from celery import shared_task
 from django.conf import settings
 from django.core.cache import cache
 from django.db import Error as DatabaseError
+from django.db import InterfaceError, OperationalError, connection
 from django.utils import timezone
 
 from scenarios.engine import run_compute
@@ -27,8 +28,9 @@ def run_execute(run_id: int) -> None:
     claim = run_claim(run_id)
     if claim is None:
         return  # another worker has it, or it has ended
+    report = _reporter(run_id, claim)
     try:
-        result = run_compute(Run.objects.get(pk=run_id).inputs, on_progress=_reporter(run_id, claim))
+        result = run_compute(Run.objects.get(pk=run_id).inputs, on_progress=report)
         run_finish(run_id, claim, result=result)
     except ClaimLostError:
         logger.info("run %s is not ours any more", run_id)
@@ -50,15 +52,26 @@ def sweep() -> None:
 
 
 def _reporter(run_id: int, claim: UUID) -> Callable[[float, str], None]:
-    """Return a progress report that renews the lease, at most a few times per lease: each one is a write."""
+    """Return a progress report that renews the lease, at most a few times per lease: each one is a write.
+
+    While the lease holds, a database that does not take the write costs one heartbeat, not the attempt.
+    """
     every_s, last_s, last_stage = min(0.5, settings.RUN_LEASE_S / 4), 0.0, ""
+    lease_from_s = time.monotonic()
 
     def report(progress_ratio: float, stage: str) -> None:
-        nonlocal last_s, last_stage
+        nonlocal last_s, last_stage, lease_from_s
         now_s = time.monotonic()
         is_new = stage.split(" ", 1)[0] != last_stage.split(" ", 1)[0]
         if is_new or now_s - last_s >= every_s:
-            run_report(run_id, claim, progress_ratio=progress_ratio, stage=stage)
-            last_s, last_stage = now_s, stage
+            try:
+                run_report(run_id, claim, progress_ratio=progress_ratio, stage=stage)
+            except (OperationalError, InterfaceError) as error:  # locked for a moment, or restarting
+                if time.monotonic() - lease_from_s >= settings.RUN_LEASE_S:
+                    raise
+                logger.warning("run %s skips a heartbeat: %s", run_id, error)
+                connection.close_if_unusable_or_obsolete()
+                return
+            last_s, last_stage, lease_from_s = now_s, stage, now_s
 
     return report

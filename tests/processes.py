@@ -29,6 +29,7 @@ class Ground:
             "DEMO": "0",
             "LOG_LEVEL": "WARNING",
             "OPENBLAS_NUM_THREADS": "1",
+            "CELERY_SKIP_CHECKS": "1",  # they import every page; tests/config runs them
             "DJANGO_SETTINGS_MODULE": "config.settings",
         }
         self.var_dir, self.children, self.workers = var_dir, [], {}

@@ -133,6 +133,27 @@ def test_guards_stop_long_files_and_gzip_bombs():
         parse(gzip.compress(b"x" * 5_000_000))
 
 
+def test_a_gzip_bomb_is_refused_by_what_it_expands_to_long_before_its_end():
+    bomb = gzip.compress((HEADER + "0,1,2\n" * 3_000_000).encode())
+    with pytest.raises(TraceError, match="the gzip data expand more than 100 times") as caught:
+        parse(bomb, "bomb.csv.gz")
+    assert caught.value.line < 1_000_000
+
+
+def test_a_short_file_of_equal_rows_is_no_bomb_and_a_plain_one_of_any_length_neither():
+    rows = (HEADER + "0,1,2\n" * 100_000).encode()
+    assert len(gzip.compress(rows)) * 100 < len(rows)
+    assert len(parse(gzip.compress(rows), "t.csv.gz")) == 100_000
+    assert len(parse(HEADER + "0,1,2\n" * 200_000)) == 200_000
+
+
+def test_a_trace_without_any_output_token_is_refused_as_a_whole():
+    with pytest.raises(TraceError) as caught:
+        parse(HEADER + "0,1,0\n1,2,0\n")
+    assert str(caught.value) == "file.csv: column output_tokens: no output tokens in the whole file"
+    assert len(parse(HEADER + "0,1,0\n1,2,1\n")) == 2
+
+
 def test_a_missing_file_is_a_trace_error(tmp_path):
     with pytest.raises(TraceError, match=r"gone.csv: No such file"):
         workload_read(tmp_path / "gone.csv")

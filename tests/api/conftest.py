@@ -58,7 +58,7 @@ def fleet(db):
     demo_fleet_load(date(2027, 1, 1))
 
 
-SCENARIO = {"name": "How long?", "kind": "capacity", "starts_on": "2027-01-01", "ends_on": "2027-03-01", "draws": 2}
+SCENARIO = {"name": "How long?", "kind": "capacity", "starts_on": "2027-01-01", "ends_on": "2027-03-01", "draws": 12}
 
 
 @pytest.fixture

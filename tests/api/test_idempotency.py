@@ -63,6 +63,15 @@ def test_an_upload_is_recognised_whatever_its_boundary(client):
     assert_problem(other, 422)
 
 
+def test_an_upload_that_was_refused_frees_its_key_and_a_known_one_is_replayed_as_known(client):
+    broken = client.post("/api/v1/traces/", upload(b"no trace"), format="multipart", headers=KEY)
+    assert_problem(broken, 400)
+    client.post("/api/v1/traces/", upload(TRACE), format="multipart")
+    known, again = (client.post("/api/v1/traces/", upload(TRACE), format="multipart", headers=KEY) for _ in range(2))
+    assert [(answer.status_code, answer["Trace-Known"]) for answer in (known, again)] == [(200, "true")] * 2
+    assert again["Idempotency-Replayed"] == "true"
+
+
 def test_a_request_that_is_still_being_answered_is_409(client, planner, monkeypatch):
     answers = []
     made = views.ScenarioView.made_with

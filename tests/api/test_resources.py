@@ -31,19 +31,21 @@ def test_a_scenario_is_made_read_edited_and_deleted(client):
     shown = client.get(url)
     assert shown.json() == made.json()
     assert shown.json()["owner"] == "planner"
-    edited = client.patch(url, {"draws": 3}, headers={"If-Match": shown["ETag"]})
-    assert (edited.status_code, edited["ETag"], edited.json()["draws"]) == (200, '"2"', 3)
+    edited = client.patch(url, {"draws": 13}, headers={"If-Match": shown["ETag"]})
+    assert (edited.status_code, edited["ETag"], edited.json()["draws"]) == (200, '"2"', 13)
     assert client.delete(url, headers={"If-Match": '"2"'}).status_code == 204
     assert_problem(client.get(url), 404)
 
 
-def test_a_row_can_be_sent_back_as_it_was_read(client):
+@pytest.mark.parametrize("field", ["id", "url", "display", "owner", "is_demo", "version", "created_at", "updated_at"])
+def test_a_field_that_cannot_be_written_is_400_even_with_its_present_value(client, field):
     made = client.post("/api/v1/scenarios/", SCENARIO).json()
-    body = {**made, "name": "Renamed"}
-    edited = client.patch(made["url"], body, headers={"If-Match": '"1"'})
-    assert edited.status_code == 200, edited.content
-    assert edited.json()["name"] == "Renamed"
-    assert edited.json()["id"] == made["id"]
+    edited = client.patch(made["url"], {"name": "x", field: made[field]}, headers={"If-Match": '"1"'})
+    added = client.post("/api/v1/scenarios/", {**SCENARIO, field: made[field]})
+    for response in (edited, added):
+        (place,) = assert_problem(response, 400, "invalid")["errors"]
+        assert (place["field"], place["message"]) == (field, "Cannot be written.")
+    assert Scenario.objects.get().name == SCENARIO["name"]
 
 
 def test_an_edit_of_a_scenario_or_schedule_needs_if_match(client, schedule):
@@ -60,8 +62,36 @@ def test_an_unchanged_row_is_304(client, scenario):
     etag = client.get(path)["ETag"]
     again = client.get(path, headers={"If-None-Match": f'"7", {etag}'})
     assert (again.status_code, again.content, again["ETag"]) == (304, b"", etag)
-    client.patch(path, {"draws": 3}, headers={"If-Match": etag})
+    client.patch(path, {"draws": 13}, headers={"If-Match": etag})
     assert client.get(path, headers={"If-None-Match": etag}).status_code == 200
+
+
+def test_a_part_of_a_row_has_an_etag_of_its_own_that_still_names_the_version(client, scenario):
+    path = f"/api/v1/scenarios/{scenario.pk}/"
+    queries = ("", "?brief=1", "?fields=name", "?fields=name,draws")
+    etags = [client.get(f"{path}{query}")["ETag"] for query in queries]
+    assert len(set(etags)) == len(queries)
+    for query, own in zip(queries, etags, strict=True):
+        for etag in etags:
+            answer = client.get(f"{path}{query}", headers={"If-None-Match": etag})
+            assert answer.status_code == (304 if etag == own else 200)
+    assert_problem(client.get(f"{path}?fields=nmae", headers={"If-None-Match": "*"}), 400)
+    assert client.patch(path, {"draws": 13}, headers={"If-Match": etags[1]}).status_code == 200
+    assert_problem(client.patch(path, {"draws": 14}, headers={"If-Match": etags[1]}), 412)
+
+
+def test_a_version_that_only_begins_alike_is_stale(client, scenario):
+    path = f"/api/v1/scenarios/{scenario.pk}/"
+    Scenario.objects.update(version=1)
+    for tag in ('"12"', '"1', "1", '"12-1"'):
+        assert_problem(client.patch(path, {"draws": 13}, headers={"If-Match": tag}), 412)
+
+
+def test_a_schedule_is_never_304_for_its_next_times_go_on(client, schedule):
+    path = f"/api/v1/schedules/{schedule.pk}/"
+    etag = client.get(path)["ETag"]
+    assert client.get(path, headers={"If-None-Match": etag}).status_code == 200
+    assert client.patch(path, {"name": "x"}, headers={"If-Match": etag}).status_code == 200
 
 
 def test_a_scenario_with_runs_cannot_be_deleted(client, run):
@@ -78,7 +108,7 @@ def test_of_many_editors_at_once_one_wins(planner, scenario):
 
     def edit(client, number):
         gate.wait()
-        answers.append(client.patch(path, {"draws": number + 1}, headers={"If-Match": '"1"'}).status_code)
+        answers.append(client.patch(path, {"draws": number + 13}, headers={"If-Match": '"1"'}).status_code)
         connection.close()
 
     threads = [threading.Thread(target=edit, args=(client, at)) for at, client in enumerate(clients)]

@@ -2,6 +2,7 @@ from django.contrib.auth.models import Group
 from django.core.management import call_command
 
 from api.roles import roles_load
+from tests.api.conftest import assert_problem, client_of, user_make
 
 
 def names(group):
@@ -12,6 +13,13 @@ def test_a_viewer_sees_everything_and_edits_nothing(roles):
     viewer = names("viewer")
     assert {"fleet.view_host", "scenarios.view_run"} <= viewer
     assert all(".view_" in name for name in viewer)
+
+
+def test_reading_needs_no_role_and_writing_does(roles, scenario):
+    client = client_of(user_make("newcomer"))
+    path = f"/api/v1/scenarios/{scenario.pk}/"
+    assert client.get(path).status_code == 200
+    assert_problem(client.delete(path, headers={"If-Match": "*"}), 403, "permission_missing")
 
 
 def test_a_planner_edits_plans_but_not_the_floor(roles):

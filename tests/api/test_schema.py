@@ -11,6 +11,7 @@ from hypothesis import settings as hypothesis_settings
 from rest_framework.test import APIClient
 from schemathesis.specs.openapi import checks
 
+from api import views
 from api.management.commands import openapi_check
 from api.schema import document
 from tests.api.conftest import TRACE, client_of, upload
@@ -38,6 +39,19 @@ def test_a_document_that_is_old_is_told_with_the_difference(tmp_path, settings):
     with pytest.raises(CommandError, match="openapi_check --write") as refusal:
         call_command("openapi_check")
     assert "+  /api/v1/regions/:" in str(refusal.value)
+
+
+def test_a_document_with_a_warning_is_refused_and_not_written(tmp_path, settings, monkeypatch, capsys):
+    def get(self, request):
+        """A handler that does not say what it answers."""
+
+    settings.BASE_DIR = tmp_path
+    (tmp_path / "docs").mkdir()
+    monkeypatch.setattr(views.RootView, "get", get)
+    with pytest.raises(CommandError, match="warnings"):
+        call_command("openapi_check", "--write")
+    assert "RootView" in capsys.readouterr().err
+    assert not (tmp_path / openapi_check.PATH).exists()
 
 
 def test_the_document_is_valid_and_small():

@@ -2,8 +2,10 @@ import gzip
 import time
 
 import pytest
+from django.db import connection
 
 from api import views
+from scenarios import services
 from scenarios.models import Run, Trace
 from scenarios.queries import CapacityQuestion
 from tests.api.conftest import SCENARIO, TRACE, assert_problem, upload
@@ -22,7 +24,7 @@ def test_a_run_is_queued_with_202_and_its_place(client, scenario):
     assert body["owner"] == "planner"
     assert (body["seed"], body["attempt"], body["result_url"]) == (1, 0, None)
     assert len(body["inputs_digest"]) == 64
-    assert body["inputs"]["draws"] == 2
+    assert body["inputs"]["draws"] == 12
 
 
 def test_a_finished_run_shows_its_result_and_tables(client, done_run):
@@ -123,8 +125,11 @@ def test_a_trace_is_read_whether_compressed_or_not_and_kept_once(client):
     assert first.status_code == 201, first.content
     assert first.json()["requests"] == 2
     assert first.json()["mix"]["input_tok"] == 150
-    again = client.post("/api/v1/traces/", upload(gzip.compress(TRACE), "trace.csv.gz"), format="multipart")
-    assert again.json()["id"] == first.json()["id"]
+    assert "Trace-Known" not in first
+    again = client.post("/api/v1/traces/", upload(gzip.compress(TRACE), "again.csv.gz"), format="multipart")
+    assert (again.status_code, again["Trace-Known"], again["Location"]) == (200, "true", first["Location"])
+    assert again.json() == first.json()
+    assert Trace.objects.count() == 1
     assert client.get(first["Location"]).json() == first.json()
     scenario = client.post("/api/v1/scenarios/", {**SCENARIO, "trace": first.json()["id"]})
     assert scenario.json()["trace"]["display"] == "trace.csv"
@@ -138,6 +143,7 @@ def test_a_trace_is_read_whether_compressed_or_not_and_kept_once(client):
         (TRACE + b"0.2,5,5\n", 4, "arrival_s"),
         (b"arrival_s,input_tokens\n0,1\n", 1, "output_tokens"),
         (gzip.compress(TRACE)[:-9], None, None),
+        (b"arrival_s,input_tokens,output_tokens\n0,1,0\n1,1,0\n", None, "output_tokens"),
         (b"", None, None),
     ],
 )
@@ -146,6 +152,34 @@ def test_a_trace_with_a_fault_is_400_with_its_place_and_nothing_is_stored(client
     place = assert_problem(response, 400, "invalid")["errors"][0]
     assert (place["field"], place.get("line"), place.get("column")) == ("file", line, column)
     assert not Trace.objects.exists()
+
+
+def test_a_trace_is_deleted_unless_a_scenario_or_a_waiting_run_uses_it(client, viewer_client):
+    trace = client.post("/api/v1/traces/", upload(TRACE), format="multipart")
+    path = trace["Location"]
+    scenario = client.post("/api/v1/scenarios/", {**SCENARIO, "trace": trace.json()["id"]})
+    assert "scenarios" in assert_problem(client.delete(path), 409, "protected")["detail"]
+    run = client.post(f"{scenario['Location']}runs/")
+    assert client.patch(scenario["Location"], {"trace": None}, headers={"If-Match": '"1"'}).status_code == 200
+    assert "runs" in assert_problem(client.delete(path), 409, "protected")["detail"]
+    assert client.post(f"{run['Location']}cancel/").status_code == 200
+    assert_problem(viewer_client.delete(path), 403, "permission_missing")
+    assert client.delete(path).status_code == 204
+    assert not Trace.objects.exists()
+
+
+@pytest.mark.django_db(transaction=True)
+@pytest.mark.parametrize("headers", [{}, {"Idempotency-Key": "one"}], ids=["without a key", "with a key"])
+def test_an_upload_is_parsed_before_a_transaction_locks_other_writers_out(client, monkeypatch, headers):
+    parse, locked = services.workload_parse, []
+
+    def watched(*args, **kwargs):
+        locked.append(connection.in_atomic_block)
+        return parse(*args, **kwargs)
+
+    monkeypatch.setattr(services, "workload_parse", watched)
+    response = client.post("/api/v1/traces/", upload(TRACE), format="multipart", headers=headers)
+    assert (response.status_code, locked) == (201, [False])
 
 
 def test_a_trace_that_is_no_form_is_415_and_one_too_large_413(client, settings):

@@ -55,7 +55,7 @@ def fleet(db):
 
 
 def scenario_make(kind="capacity", **values):
-    defaults = {"name": f"A {kind} question", "starts_on": START, "ends_on": date(2027, 4, 1), "draws": 3, "seed": 5}
+    defaults = {"name": f"A {kind} question", "starts_on": START, "ends_on": date(2027, 4, 1), "draws": 10, "seed": 5}
     return scenario_save(Scenario(kind=kind, **{**defaults, **values}))
 
 

@@ -15,6 +15,7 @@ from django.utils import timezone
 from dashboard.charts import charts_of
 from dashboard.urls import urlpatterns
 from fleet.models import Delivery, Host, Region
+from scenarios import services
 from scenarios.models import Report, Run, Scenario, Schedule, Trace
 from scenarios.services import run_submit
 from tests.dashboard.conftest import fleet_grow, run_make, scenario_make
@@ -37,7 +38,7 @@ def form_values(**values):
         "ends_on": "2027-06-01",
         "reserve_ratio": "0.1",
         "dual_run_months": "1",
-        "draws": "3",
+        "draws": "10",
         "seed": "1",
         **values,
     }
@@ -54,6 +55,21 @@ def test_every_page_asks_a_stranger_to_sign_in(db, pattern, method):
     response = getattr(Client(), method)(address(pattern))
     assert response.status_code == 302
     assert response.url.startswith(reverse("dashboard:login"))
+
+
+@pytest.mark.parametrize("pattern", urlpatterns, ids=lambda pattern: pattern.name)
+@pytest.mark.parametrize("method", ["put", "patch", "delete", "trace"])
+def test_no_page_takes_a_method_that_it_does_not_know(admin_client, pattern, method):
+    response = getattr(admin_client, method)(address(pattern))
+    assert response.status_code == 405
+    assert response["Allow"]
+
+
+@pytest.mark.parametrize("pattern", urlpatterns, ids=lambda pattern: pattern.name)
+def test_every_page_takes_get_or_post(admin_client, pattern):
+    answers = [getattr(admin_client, method)(address(pattern)).status_code for method in ("get", "post")]
+    assert min(answers) != 405
+    assert set(answers) <= {200, 302, 400, 404, 405}
 
 
 @pytest.mark.parametrize("name", ["scenario_run", "run_cancel", "schedule_switch"])
@@ -191,6 +207,30 @@ def test_a_day_that_is_none_is_refused_beside_its_field(pages, fleet):
     assert "Enter a valid date" in text_of(response)
 
 
+@pytest.mark.parametrize("name", ["fleet", "site", "rack"])
+@pytest.mark.parametrize("day", ["0001-01-01", "1999-12-31", "2100-01-02", "9999-12-31"])
+def test_a_day_out_of_reach_is_refused_beside_its_field(pages, fleet, name, day):
+    arguments = {"site": ["dc01"], "rack": ["dc01-a1"]}.get(name)
+    response = pages.get(reverse(f"dashboard:{name}", args=arguments), {"day": day})
+    assert response.status_code == 400
+    assert f"{day} is out of reach: a day from 2000-01-01 to 2100-01-01 is needed" in text_of(response)
+
+
+@pytest.mark.parametrize("day", ["2000-01-01", "2100-01-01"])
+def test_the_first_and_the_last_day_are_shown_with_the_latest_delivery(pages, fleet, day):
+    order = {"site": fleet["site"], "host_type": fleet["kinds"][1], "quantity": 8, "expected_on": date(2100, 1, 1)}
+    Delivery.objects.create(slug="po-last", slip_p50_days=0.01, slip_p90_days=3650, **order)
+    response = pages.get(reverse("dashboard:fleet"), {"day": day})
+    assert response.status_code == 200
+    assert "po-last" in text_of(response)
+
+
+def test_an_empty_fleet_says_where_regions_are_entered(pages):
+    page = text_of(pages.get(reverse("dashboard:fleet")))
+    assert f'href="{reverse("admin:index")}"' in page
+    assert "python manage.py createsuperuser" in page
+
+
 def test_site_shows_halls_rows_and_racks(pages, fleet):
     page = text_of(pages.get(reverse("dashboard:site", args=["dc01"]), {"day": "2027-01-01"}))
     for words in ("Hall 1", "Row a", "dc01-a1", "dc01-a2", "16.5 of 40.0 kW, 41 %"):
@@ -256,6 +296,20 @@ def test_an_uploaded_trace_is_kept_with_its_scenario(pages, planner, fleet):
     pages.post(reverse("dashboard:scenario_new"), form_values(trace_file=upload))
     trace = Scenario.objects.get().trace
     assert (trace.name, trace.requests, trace.owner) == ("day.csv", 3, planner)
+
+
+@pytest.mark.django_db(transaction=True)
+def test_an_upload_is_parsed_before_a_transaction_locks_other_writers_out(pages, fleet, monkeypatch):
+    parse, locked = services.workload_parse, []
+
+    def watched(*args, **kwargs):
+        locked.append(connection.in_atomic_block)
+        return parse(*args, **kwargs)
+
+    monkeypatch.setattr(services, "workload_parse", watched)
+    upload = SimpleUploadedFile("day.csv", TRACE)
+    assert pages.post(reverse("dashboard:scenario_new"), form_values(trace_file=upload)).status_code == 302
+    assert locked == [False]
 
 
 @pytest.mark.parametrize(

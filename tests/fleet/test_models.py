@@ -3,9 +3,10 @@ from datetime import date
 import pytest
 from django.core.exceptions import ValidationError
 from django.db import IntegrityError, transaction
-from django.db.models import ProtectedError
+from django.db.models import FloatField, ProtectedError
 
-from fleet.models import Delivery, Host, HostType, Rack, Service
+from fleet.models import Delivery, Host, HostType, Rack, Readiness, Service, Site
+from fleet.services import row_save
 from tests.factories import fleet_rows
 
 pytestmark = pytest.mark.django_db
@@ -44,6 +45,84 @@ def test_an_unknown_model_or_profile_is_refused(rows):
 def test_the_database_refuses_what_makes_no_sense(rows, model, values):
     with pytest.raises(IntegrityError), transaction.atomic():
         model.objects.filter(pk=model.objects.first().pk).update(**values)
+
+
+DATED = ("planned_on", "in_service_on", "out_of_service_on")
+NEVER, LONG_AGO = date(9999, 12, 31), date(1, 1, 1)
+INFINITY, NO_NUMBER = float("inf"), float("nan")
+OUT_OF_REACH = [
+    *((model, field, day) for model in (Site, Rack, Host) for field in DATED for day in (NEVER, LONG_AGO)),
+    *((Delivery, field, day) for field in ("expected_on", "received_on") for day in (NEVER, LONG_AGO)),
+    *((Service, "demand_on", day) for day in (NEVER, LONG_AGO)),
+    *((Readiness, "ready_on", day) for day in (NEVER, LONG_AGO)),
+    (Site, "pue_ratio", 10.5),
+    (Rack, "height_u", 1001),
+    (Rack, "power_limit_w", 1.1e8),
+    (HostType, "height_u", 1001),
+    (HostType, "chips", 100_001),
+    (HostType, "power_w", 1.1e8),
+    (HostType, "idle_w", 1.1e8),
+    (Host, "position_u", 1001),
+    (Service, "demand_request_s", 1e300),
+    (Service, "ttft_s", 1e-300),
+    (Service, "tpot_s", 1e300),
+    (Delivery, "quantity", 10_000_001),
+    (Delivery, "slip_p50_days", 1e-300),
+    (Delivery, "slip_p90_days", 3651),
+]
+FLOATS = [
+    (model, field.name)
+    for model in (Site, Rack, HostType, Service, Delivery)
+    for field in model._meta.get_fields()
+    if isinstance(field, FloatField)
+]
+
+
+@pytest.fixture
+def row_of(rows):
+    """A row of each model that can be saved as it is."""
+    delivery = {"site": rows["site"], "host_type": rows["kinds"][0], "quantity": 1, "expected_on": date(2027, 2, 1)}
+    Delivery.objects.create(slug="po-1", slip_p50_days=1, slip_p90_days=3000, **delivery)
+
+    def find(model):
+        row = model.objects.first()
+        row.full_clean()
+        return row
+
+    return find
+
+
+@pytest.mark.parametrize(("model", "field", "value"), OUT_OF_REACH)
+def test_a_value_that_no_fleet_has_is_refused_by_the_form_that_names_its_field_and_by_the_database(
+    row_of, model, field, value
+):
+    row = row_of(model)
+    setattr(row, field, value)
+    with pytest.raises(ValidationError) as caught:
+        row.full_clean()
+    assert set(caught.value.message_dict) == {field}
+    with pytest.raises(IntegrityError), transaction.atomic():
+        model.objects.filter(pk=row.pk).update(**{field: value})
+
+
+@pytest.mark.parametrize("value", [INFINITY, -INFINITY, NO_NUMBER])
+@pytest.mark.parametrize(("model", "field"), FLOATS)
+def test_what_is_no_finite_number_is_refused_by_the_form_and_by_the_database(row_of, model, field, value):
+    row = row_of(model)
+    setattr(row, field, value)
+    with pytest.raises(ValidationError, match="not a number to count with") as caught:
+        row.full_clean()
+    assert field in caught.value.message_dict
+    with pytest.raises(IntegrityError), transaction.atomic():
+        model.objects.filter(pk=row.pk).update(**{field: value})
+
+
+def test_the_ends_of_every_range_are_taken(row_of):
+    site, delivery = row_of(Site), row_of(Delivery)
+    site.in_service_on, site.out_of_service_on, site.pue_ratio = date(2000, 1, 1), date(2100, 1, 1), 10
+    row_save(site)
+    delivery.slip_p50_days, delivery.quantity, delivery.expected_on = 0.01, 10_000_000, date(2100, 1, 1)
+    row_save(delivery)
 
 
 def test_a_delivery_cannot_slip_backwards(rows):

@@ -25,6 +25,14 @@ def test_it_fires_when_it_is_due_and_not_before(schedule):
     assert schedule.next_fire_at == MONDAY + timedelta(days=7, minutes=1)
 
 
+def test_firing_is_no_edit_and_leaves_the_version(schedule):
+    assert schedules_fire(MONDAY + timedelta(minutes=1)) == 1
+    schedule.refresh_from_db()
+    assert schedule.version == 1
+    schedule.name = "Renamed while it fired"
+    assert schedule_save(schedule, version=1).version == 2
+
+
 def test_two_beats_fire_once(schedule):
     moment = MONDAY + timedelta(minutes=2)
     stale = Schedule.objects.get(pk=schedule.pk)

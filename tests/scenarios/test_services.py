@@ -5,12 +5,12 @@ from datetime import date, timedelta
 import pytest
 from celery import current_app
 from django.core.exceptions import ValidationError
-from django.db import connection
+from django.db import OperationalError, connection
 from django.utils import timezone
 
 from accelerator import TraceError
 from fleet.services import StaleVersionError
-from scenarios import services
+from scenarios import services, tasks
 from scenarios.models import Run, Scenario, Trace
 from scenarios.tasks import run_execute, sweep
 from tests.factories import START
@@ -125,6 +125,52 @@ def test_a_question_without_an_answer_fails_with_the_reason(scenario):
     assert run.error == "nothing to move to: no host type of the fleet has a homegrown chip"
 
 
+def refuse_reports(monkeypatch, *, times):
+    """Let the data base refuse the next heartbeats; return those it refused."""
+    refused, report = [], services.run_report
+
+    def sometimes(run_id, claim, **values):
+        if len(refused) < times:
+            refused.append(values)
+            raise OperationalError("database is locked")
+        report(run_id, claim, **values)
+
+    monkeypatch.setattr(tasks, "run_report", sometimes)
+    return refused
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_heartbeat_that_meets_a_locked_data_base_is_skipped_while_the_lease_holds(scenario, monkeypatch):
+    refused = refuse_reports(monkeypatch, times=3)
+    run = services.run_submit(scenario=scenario, owner=None)
+    run_execute(run.pk)
+    run.refresh_from_db()
+    assert (run.status, run.attempt, len(refused)) == (Run.Status.DONE, 1, 3)
+
+
+@pytest.mark.django_db(transaction=True)
+def test_after_a_skipped_heartbeat_the_next_report_tries_again(scenario, monkeypatch):
+    refuse_reports(monkeypatch, times=1)
+    run = services.run_submit(scenario=scenario, owner=None)
+    report = tasks._reporter(run.pk, services.run_claim(run.pk))
+    report(0.1, "draw 1")
+    run.refresh_from_db()
+    assert run.stage == "claimed"
+    report(0.2, "draw 2")
+    run.refresh_from_db()
+    assert (run.stage, run.progress_ratio) == ("draw 2", 0.2)
+
+
+def test_a_data_base_that_is_away_for_a_whole_lease_ends_the_attempt(scenario, monkeypatch, settings):
+    refuse_reports(monkeypatch, times=3)
+    settings.RUN_LEASE_S = 0.0
+    run = services.run_submit(scenario=scenario, owner=None)
+    with pytest.raises(OperationalError):
+        run_execute(run.pk)
+    run.refresh_from_db()
+    assert (run.status, run.result) == (Run.Status.RUNNING, None)  # the sweep sends it again
+
+
 @pytest.mark.django_db(transaction=True)
 def test_the_sweep_sends_what_a_broker_lost_and_what_a_worker_left(scenario, settings):
     long_ago = timezone.now() - timedelta(seconds=settings.RUN_LEASE_S * 100)
@@ -209,10 +255,11 @@ def test_an_edit_over_somebody_elses_is_refused(scenario):
 
 def test_a_trace_is_kept_once_and_a_broken_one_not_at_all(db):
     good = b"arrival_s,input_tokens,output_tokens\n0,100,10\n1.5,200,20\n"
-    first = services.trace_store(io.BytesIO(good), name="a.csv", owner=None)
-    again = services.trace_store(io.BytesIO(good), name="b.csv", owner=None)
-    assert first.pk == again.pk
+    first, is_new = services.trace_keep(services.trace_read(io.BytesIO(good), name="a.csv", owner=None))
+    assert is_new
+    again, is_new = services.trace_keep(services.trace_read(io.BytesIO(good), name="b.csv", owner=None))
+    assert (again.pk, again.name, is_new) == (first.pk, "a.csv", False)
     assert first.mix["input_tok"] == 150
     with pytest.raises(TraceError, match=r"bad\.csv:3: column output_tokens"):
-        services.trace_store(io.BytesIO(good.replace(b",20\n", b",x\n")), name="bad.csv", owner=None)
+        services.trace_read(io.BytesIO(good.replace(b",20\n", b",x\n")), name="bad.csv", owner=None)
     assert Trace.objects.count() == 1
