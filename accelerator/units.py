@@ -1,20 +1,14 @@
 """Constants of conversion and the band every uncertain figure is shown with."""
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 
-KILO = 1e3
-MEGA = 1e6
 GIGA = 1e9
 TERA = 1e12
 GIB = 2**30
 
 MINUTE_S = 60.0
-HOUR_S = 3600.0
-DAY_S = 86_400.0
-MONTH_S = 365.25 / 12 * DAY_S
 
 PRECISION_BYTE: Mapping[str, float] = MappingProxyType({"bf16": 2.0, "fp8": 1.0, "int8": 1.0, "fp4": 0.5})
 """Bytes of one element, by precision. FP16 counts as bf16: same size, same peak on every chip we hold."""
@@ -58,10 +52,3 @@ class Band:
     def as_dict(self) -> dict[str, float]:
         """Return ``{"p10", "p50", "p90"}``, as the API shows it."""
         return {"p10": self.p10, "p50": self.p50, "p90": self.p90}
-
-    @property
-    def sigma_log(self) -> float:
-        """Spread of the logarithm if the figure were lognormal: ln(p90/p10) / 2.563; inf if p10 is 0. [-]"""
-        if self.p90 == self.p10:
-            return 0.0
-        return math.inf if self.p10 <= 0 else math.log(self.p90 / self.p10) / (2 * Z90)

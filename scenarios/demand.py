@@ -5,6 +5,7 @@ from datetime import date
 
 import numpy as np
 
+from accelerator.units import Z90
 from fleet.snapshot import FloatArray, ServiceFact
 
 DEMAND_MOST_REQUEST_S = 1e12  # no service of this world; growth over decades would leave the range of numbers
@@ -46,7 +47,7 @@ def growth_at(*, mid: float, low: float, high: float, z: float) -> float:
 
     Two half-normals joined at the middle: z = -1.2816 gives `low` (P10), 0 gives `mid`, 1.2816 gives `high` (P90).
     """
-    return max(mid + z * (high - mid if z > 0 else mid - low) / 1.2815515655446004, -0.99)
+    return max(mid + z * (high - mid if z > 0 else mid - low) / Z90, -0.99)
 
 
 def demand_request_s(service: ServiceFact, months: tuple[date, ...], *, growth_ratio: float) -> FloatArray:

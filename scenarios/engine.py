@@ -13,7 +13,7 @@ from accelerator import RATING_VERSION, TokenMix, model_get
 from fleet.selectors import snapshot_take
 from fleet.snapshot import FleetSnapshot
 from scenarios.capacity import plan_capacity
-from scenarios.demand import month_label, months_list
+from scenarios.demand import month_first, month_label, months_list
 from scenarios.migration import plan_migration_greedy
 from scenarios.models import Scenario, Trace
 from scenarios.plans import CapacityPlan, MigrationPlan, Problem
@@ -90,7 +90,7 @@ def run_compute(values: dict[str, Any], *, on_progress: Progress) -> dict[str, A
     """Answer the question that a run keeps; return the result as JSON values."""
     inputs = Inputs.from_dict(values)
     on_progress(0.0, "snapshot")
-    snapshot = snapshot_take(inputs.starts_on)
+    snapshot = snapshot_take(month_first(inputs.starts_on))  # the first month is judged on its first day too
     trace = Trace.objects.defer("arrays").get(digest=inputs.trace_digest) if inputs.trace_digest else None
     on_progress(0.0, "ratings")
     problem, table = problem_build(inputs, snapshot, TokenMix.from_dict(trace.mix) if trace else None)

@@ -5,13 +5,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from accelerator.units import Z90
 from fleet.snapshot import DeliveryFact, FloatArray, IntArray
 from scenarios.demand import demand_request_s, growth_at
 from scenarios.plans import Problem
 
 SLIP_LEAST_DAYS = 0.01  # a median slip below this is none
 SLIP_FARTHEST_DAYS = 73_000.0  # two centuries: beyond every horizon; a wide band's far end leaves the range of integers
-Z90 = 1.2815515655446004  # standard normal deviate of P90
 GROWTH_SHARED_RATIO = 0.5  # share of the variance of growth that all services have in common: one market
 FILL_CONCENTRATION = 20.0  # how tightly the arriving share clusters about its expectation (Beta a + b)
 

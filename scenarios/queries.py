@@ -16,6 +16,7 @@ from django.core.cache import cache
 from django.core.exceptions import ValidationError
 
 from accelerator import RATING_VERSION, Band
+from accelerator.units import Z90
 from fleet.fits import stops
 from fleet.selectors import snapshot_take
 from fleet.snapshot import FleetSnapshot, SiteFact
@@ -23,7 +24,7 @@ from scenarios.capacity import band_of, plan_capacity
 from scenarios.checks import DAY_FIRST, DAY_LAST
 from scenarios.demand import month_add, month_label
 from scenarios.engine import ENGINE_VERSION, Inputs, problem_build
-from scenarios.futures import Z90, Future, future_draw, future_expected
+from scenarios.futures import Future, future_draw, future_expected
 from scenarios.plans import MonthBand, Problem
 from scenarios.ratings import RatingTable, allowed_take, rating_rows
 from scenarios.supply import Floor, Ground

@@ -79,7 +79,7 @@ class Floor:
     def arrive(self, month: int) -> None:
         """Rack what has waited, then what has come by the first day of the month, in order of arrival."""
         ground, future = self._ground, self._future
-        self.rack_waiting(month)
+        self._rack_waiting(month)
         here = (future.arrival_day <= ground.months[month].toordinal()) & ~self._arrived
         self._arrived |= here
         for at in sorted(np.flatnonzero(here), key=lambda at: (future.arrival_day[at], at)):
@@ -87,7 +87,7 @@ class Floor:
             self.waiting[site, kind] += future.arrival_hosts[at]
             self._rack(month, site, kind)
 
-    def rack_waiting(self, month: int) -> None:
+    def _rack_waiting(self, month: int) -> None:
         """Rack what waits, as far as power and height allow."""
         for site, kind in np.argwhere(self.waiting > 0):
             self._rack(month, int(site), int(kind))

@@ -3,6 +3,7 @@ from datetime import date
 
 import pytest
 
+from fleet.models import Host
 from scenarios.demo import demo_load, demo_remove
 from scenarios.engine import Inputs, run_compute
 from scenarios.models import Run, Scenario, Schedule
@@ -35,6 +36,13 @@ def test_a_result_says_where_it_came_from(scenario):
     assert {row["kind"] for row in result["ratings"]} == {"h20-8x", "ppu-16x"}
     assert all(row["basis"] for row in result["ratings"])
     assert any("not calibrated" in line for line in result["assumptions"])
+
+
+def test_a_scenario_that_starts_in_mid_month_judges_the_whole_month(scenario):
+    Host.objects.filter(slug="host-0").update(out_of_service_on=date(2027, 1, 10))
+    result = compute(scenario, starts_on="2027-01-15")
+    assert result["as_of"] == "2027-01-01"
+    assert [period["hosts"] for period in result["regions"][0]["periods"][:2]] == [{"h20-8x": 4}, {"h20-8x": 3}]
 
 
 def test_a_result_is_json_without_holes(scenario):
