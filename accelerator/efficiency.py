@@ -1,4 +1,8 @@
-"""How much of its data sheet a chip delivers: stated priors with bands, not fitted to any measurement yet."""
+"""What an engine adds to its kernels and leaves of its chip: stated priors with bands.
+
+Kernels themselves are fitted (``calibration``); the time ratios here only say how far their fit may be off, so that a
+band can be made by moving one input at a time.
+"""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
@@ -15,17 +19,17 @@ class Efficiency:
     Parameters
     ----------
     engine_ratio : float
-        Multiplies the shares of compute and of memory bandwidth: what a young engine leaves of them. [-]
-    gemm_flop_ratio, attention_flop_ratio : float
-        Share of the dense peak reached by matrix products and by prefill attention. [-]
-    memory_ratio, link_ratio : float
-        Share of memory bandwidth (times engine_ratio) and of scale-up bandwidth reached. [-]
-    link_hop_s, operator_s, host_step_s : float
-        Latency of one hop of a collective, overhead of one operator, host work of one step. [s]
-    gemm_half_tok : float
-        Tokens at which a matrix product reaches half of its final rate. [tok]
+        Speed of the kernels inside the engine over their speed alone: what a young engine leaves of it. [-]
+    gemm_time_ratio, attention_time_ratio, experts_time_ratio, collectives_time_ratio : float
+        Time of a family over that of its calibration. [-]
+    graph_launch_s : float
+        Latency of one kernel launch inside a captured graph; a launch measured alone is never shortened below it. [s]
+    host_step_s : float
+        Host work of one step. [s]
     memory_use_ratio, weight_scale_ratio : float
         Share of memory an engine may fill; size of quantised weights with scales over without. [-]
+    engine_byte : float
+        Memory per chip that the engine keeps for itself. [byte]
     arrival_scv_max : float
         Cap of the squared coefficient of variation of arrivals. [-]
     activity_compute_ratio, activity_memory_ratio : float
@@ -33,19 +37,25 @@ class Efficiency:
     """
 
     engine_ratio: float
-    gemm_flop_ratio: float
-    attention_flop_ratio: float
-    memory_ratio: float
-    link_ratio: float
-    link_hop_s: float
-    gemm_half_tok: float
-    operator_s: float
+    gemm_time_ratio: float
+    attention_time_ratio: float
+    experts_time_ratio: float
+    collectives_time_ratio: float
+    graph_launch_s: float
     host_step_s: float
     memory_use_ratio: float
+    engine_byte: float
     weight_scale_ratio: float
     arrival_scv_max: float
     activity_compute_ratio: float
     activity_memory_ratio: float
+
+    def time_ratio(self, family: str) -> float:
+        """Return what the times of an operator family are multiplied by; links do not age. [-]"""
+        if family == "collectives":
+            return self.collectives_time_ratio
+        ratios = {"gemm": self.gemm_time_ratio, "stream": self.gemm_time_ratio, "experts": self.experts_time_ratio}
+        return ratios.get(family, self.attention_time_ratio) / self.engine_ratio
 
 
 def _ranges_load() -> Mapping[str, tuple[float, float, float]]:
@@ -64,18 +74,3 @@ RANGES: Mapping[str, tuple[float, float, float]] = _ranges_load()
 """``{name: (low, value, high)}``; low and high are read as P10 and P90."""
 
 DEFAULT = Efficiency(**{name: value for name, (_, value, _) in RANGES.items()})
-
-
-def gemm_ratio(efficiency: Efficiency) -> float:
-    """Share of the dense peak that matrix products reach in the engine. [-]"""
-    return efficiency.engine_ratio * efficiency.gemm_flop_ratio
-
-
-def attention_ratio(efficiency: Efficiency) -> float:
-    """Share of the BF16 peak that prefill attention reaches in the engine. [-]"""
-    return efficiency.engine_ratio * efficiency.attention_flop_ratio
-
-
-def bandwidth_ratio(efficiency: Efficiency) -> float:
-    """Share of the memory bandwidth that is reached in the engine. [-]"""
-    return efficiency.engine_ratio * efficiency.memory_ratio

@@ -9,6 +9,7 @@ AcceleratorError
     ConfigError
         PrecisionError
         ModelDoesNotFitError
+        MissingFigureError
     DataFileError
     KernelMissingError
 
@@ -92,6 +93,25 @@ class PrecisionError(ConfigError):
 
 class ModelDoesNotFitError(ConfigError):
     """Weights and activations leave no room for a KV cache."""
+
+
+class MissingFigureError(ConfigError):
+    """A figure of a chip that the question needs and nobody has published.
+
+    Parameters
+    ----------
+    chip, quantity : str
+        Slug; name of the figure as in ``ChipSpec.figures``: ``memory_byte_s``, ``idle_w``.
+    row : str
+        What the figure is called in a file.
+    """
+
+    def __init__(self, chip: str, quantity: str, row: str = "") -> None:
+        self.chip, self.quantity = chip, quantity
+        super().__init__(
+            f"{chip} has no {quantity}: no figure is published; "
+            f'give one as "{chip},{row or quantity},..." in a file (--chips FILE)'
+        )
 
 
 class DataFileError(AcceleratorError):

@@ -1,54 +1,77 @@
-"""Power of chips that serve: idle plus activity, capped by TDP."""
+"""Power of chips that serve: idle plus activity, capped by TDP.
 
-from collections.abc import Sequence
+While a chip computes it draws ``activity_compute_ratio`` of (TDP - idle) above idle, while it reads memory
+``activity_memory_ratio``, both at once what they add up to, at most TDP. Links and host work draw nothing above idle.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
 
 from accelerator.chips import ChipSpec
-from accelerator.efficiency import Efficiency, bandwidth_ratio
-from accelerator.operators import Attention, DeploymentConfig, Operator
-from accelerator.roofline import attention_times_s, operator_times_s
+from accelerator.efficiency import Efficiency
+from accelerator.pooling import Floats
+from accelerator.units import Band
+
+IDLE_RATIO = Band(0.10, 0.17, 0.25)
+"""Idle power over TDP of a chip whose idle power is not published: the range of those that are. [-]"""
 
 
-def replica_w(
-    chip: ChipSpec,
-    ops: Sequence[Operator],
-    attention: Attention,
-    config: DeploymentConfig,
-    efficiency: Efficiency,
-    *,
-    step_s: float,
-    step_tok: float,
-    context_tok: float,
-    work_tok2: float,
-) -> float:
-    """Return the mean power of a replica's chips while it repeats one step.
+def idle_w(chip: ChipSpec) -> float:
+    """Return the idle power of a chip, or the assumed share of its TDP; never above TDP. [W]"""
+    known = chip.given.get("idle_w")
+    tdp_w = chip.tdp_w.value
+    return min(known.value if known else IDLE_RATIO.p50 * tdp_w, tdp_w)
 
-    Each operator is busy computing or busy reading for its time. The share of the step spent computing draws
-    ``activity_compute_ratio`` of (TDP - idle), the share spent reading ``activity_memory_ratio``; links and host work
-    draw nothing above idle. Never more than TDP.
+
+def busy_s(parts: Floats, efficiency: Efficiency) -> Floats:
+    """Return the time at full power above idle that draws as much as the parts do.
 
     Parameters
     ----------
-    ops, attention
-        Work of the step per chip, from ``operators``.
-    step_s, step_tok, context_tok, work_tok2 : float
-        Time of the step, its tokens, KV tokens its decodes see, pairs its prefills multiply. [s], [tok], [tok], [tok^2]
+    parts : float64[n, 3]
+        Time, part computing, part reading. [s]
 
     Returns
     -------
-    float
-        Chips only, without host. [W]
+    float64[n]
+        [s]
     """
-    _, moved_byte, time_s = operator_times_s(chip, ops, config, efficiency, step_tok)
-    memory_byte_s = chip.memory_byte_s.value * bandwidth_ratio(efficiency)
-    reading = moved_byte / memory_byte_s >= time_s
-    context_s_per_tok, prefill_s_per_tok2 = attention_times_s(chip, attention, efficiency)
-    reading_s = float(time_s[reading].sum())
-    computing_s = float(time_s[~reading].sum()) + prefill_s_per_tok2 * work_tok2
-    if attention.byte_per_context_tok / memory_byte_s >= context_s_per_tok:
-        reading_s += context_s_per_tok * context_tok
-    else:
-        computing_s += context_s_per_tok * context_tok
-    active = efficiency.activity_compute_ratio * computing_s + efficiency.activity_memory_ratio * reading_s
-    tdp_w = chip.tdp_w.value
-    idle_w = min(chip.idle_w.value, tdp_w)
-    return config.chips * min(tdp_w, idle_w + (tdp_w - idle_w) * active / step_s)
+    active = efficiency.activity_compute_ratio * parts[:, 1] + efficiency.activity_memory_ratio * parts[:, 2]
+    return np.minimum(parts[:, 0], active)
+
+
+@dataclass(frozen=True, eq=False)
+class Activity:
+    """How much of full power the parts of a step table draw above idle.
+
+    Parameters
+    ----------
+    linear_busy_s : float64[max_batched_tok + 1]
+        Busy time of the token-dependent part. [s]
+    decode_ratio, prefill_ratio : float
+        Busy share of decode and of prefill attention. [-]
+    chips : int
+        Chips of the replica.
+    idle_w, tdp_w : float
+        Of one chip; NaN if its TDP is not published. [W]
+    """
+
+    linear_busy_s: Floats
+    decode_ratio: float
+    prefill_ratio: float
+    chips: int
+    idle_w: float
+    tdp_w: float
+
+    def energy_j(self, *, step_s: float, linear_busy_s: float, decode_s: float, prefill_s: float) -> float:
+        """Return the energy of all chips for one step, given its time and its parts. [J]"""
+        busy = linear_busy_s + self.decode_ratio * decode_s + self.prefill_ratio * prefill_s
+        return self.chips * (self.idle_w * step_s + (self.tdp_w - self.idle_w) * min(step_s, busy))
+
+
+def chip_powers_w(chip: ChipSpec) -> tuple[float, float]:
+    """Return idle power and TDP of a chip; NaN both if its TDP is not published. [W]"""
+    if "tdp_w" not in chip.given:
+        return float("nan"), float("nan")
+    return idle_w(chip), chip.tdp_w.value

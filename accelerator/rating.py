@@ -1,11 +1,13 @@
 """The rating of one replica: rate with band, latencies, power, what binds, what drives it, or why there is none.
 
-The formula is in ``steady``, the band in ``sensitivity``. Efficiencies are stated priors (data/efficiency.csv), so the
-basis of every rating is the data sheet; nothing in it is fitted to a measurement yet.
+The formula is in ``steady``, the band in ``sensitivity``. Kernel times are fitted to measured kernels, of the chip
+itself (basis ``calibrated``) or of others (``pooled``); what an engine adds to them is a stated prior
+(data/efficiency.csv), and nothing is fitted to a measured service yet.
 """
 
 import hashlib
 import json
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
@@ -15,14 +17,15 @@ from accelerator.chips import ChipSpec
 from accelerator.efficiency import DEFAULT, RANGES, Efficiency
 from accelerator.errors import AcceleratorError, ConfigError
 from accelerator.memory import memory_fit
-from accelerator.operators import DeploymentConfig, attention_of, operators_list
-from accelerator.power import replica_w
+from accelerator.operators import DeploymentConfig
 from accelerator.requests import TokenMix
+from accelerator.roofline import basis_of
 from accelerator.sensitivity import band_of, drivers_list
 from accelerator.steady import OperatingPoint, Slo, steady_state
+from accelerator.steps import step_table_build
 from accelerator.units import PRECISION_BYTE, Band
 
-RATING_VERSION = "roofline-1"
+RATING_VERSION = "kernels-2"
 """Raised whenever the formula or the data behind it changes what a rating says."""
 
 TP_SIZES = (1, 2, 4, 8, 16)
@@ -55,7 +58,8 @@ class Rating:
     refusal : str or None
         Why there is no rate.
     basis : str
-        ``data-sheet``: nothing in it is fitted to a measurement.
+        ``calibrated`` if kernels of the chip were measured, ``pooled`` if only those of others, ``data-sheet`` if the
+        rating is a refusal.
     digest : str
         SHA-256 of every input.
     """
@@ -124,7 +128,15 @@ def replica_rate(
     point, binds = steady_state(chip, model, config, mix, slo, efficiency)
     if point is None:
         return _refused(chip, model, config, mix, slo, efficiency, _limits_text(binds, slo))
-    drivers = drivers_list(chip, model, config, mix, slo, efficiency, point)
+
+    def ratio(chip: ChipSpec, efficiency: Efficiency) -> float:
+        try:
+            other, _ = steady_state(chip, model, config, mix, slo, efficiency, near=point.batch, precision=1e-3)
+        except ConfigError:
+            return 0.0
+        return other.request_s / point.request_s if other else 0.0
+
+    drivers = drivers_list(chip, model, config, efficiency, ratio)
     request_s = band_of(point.request_s, drivers)
     return Rating(
         chip=chip.slug,
@@ -142,7 +154,7 @@ def replica_rate(
         binds=binds,
         drivers=drivers,
         refusal=None,
-        basis="data-sheet",
+        basis=basis_of(chip, model, config),
         digest=_digest(chip, model, config, mix, slo, efficiency),
     )
 
@@ -208,7 +220,7 @@ def _fits_surely(chip: ChipSpec, model: ModelSpec, config: DeploymentConfig) -> 
     tight = replace(
         DEFAULT, memory_use_ratio=RANGES["memory_use_ratio"][0], weight_scale_ratio=RANGES["weight_scale_ratio"][2]
     )
-    small = replace(chip, memory_byte=replace(chip.memory_byte, value=chip.memory_byte.low))
+    small = chip.varied("memory_byte", chip.memory_byte.low)
     try:
         memory_fit(small, model, config, efficiency=tight)
     except ConfigError:
@@ -233,17 +245,11 @@ def configs_list(model: ModelSpec, precision: str, host_chips: int) -> Iterator[
 def _power_w(
     chip: ChipSpec, model: ModelSpec, config: DeploymentConfig, mix: TokenMix, point: OperatingPoint, eff: Efficiency
 ) -> float:
-    return replica_w(
-        chip,
-        operators_list(model, config),
-        attention_of(model, config),
-        config,
-        eff,
-        step_s=point.tpot_s,
-        step_tok=point.step_tok,
-        context_tok=point.batch * mix.context_tok,
-        work_tok2=point.batch * mix.prefill_work_tok2 / mix.output_tok,
-    )
+    """Return the mean power of the replica's chips at its operating point; 0 where no power is published. [W]"""
+    table = step_table_build(chip, model, config, efficiency=eff).smoothed()
+    work_tok2 = point.batch * mix.prefill_work_tok2 / mix.output_tok
+    energy_j = table.energy_j(point.step_tok, point.batch, point.batch * mix.context_tok, work_tok2)
+    return 0.0 if math.isnan(energy_j) else energy_j / point.tpot_s
 
 
 def _precisions(
@@ -251,7 +257,7 @@ def _precisions(
 ) -> tuple[tuple[str, ...], list[str]]:
     """Return the weight precisions to try, and why the others of the list are not."""
     if precisions is None:
-        return tuple(p for p in chip.peak_flop_s if p != "fp4" or model.native_precision == "fp4"), []
+        return tuple(p for p in chip.peak_flop_s if p not in {"fp4", "int4"} or model.native_precision == p), []
     usable = tuple(p for p in precisions if p in chip.peak_flop_s)
     missing = [p for p in precisions if p not in usable]
     reason = f"{chip.slug} does not compute in {', '.join(missing)}; it has {', '.join(chip.peak_flop_s)}"

@@ -1,7 +1,8 @@
-"""How far a rating moves when one uncertain input moves: the drivers, and the band they add up to.
+"""How far an answer moves when one uncertain input moves: the drivers, and the band they add up to.
 
 Each input goes to its P10 and to its P90 while the others stay; effects are taken as independent and lognormal, so
-their squares add up in the logarithm.
+their squares add up in the logarithm. Inputs are the chip's figures that are only known as a range, the fit of each
+part of a step, and what an engine adds.
 """
 
 import math
@@ -11,67 +12,81 @@ from dataclasses import fields, replace
 from accelerator.architectures import ModelSpec
 from accelerator.chips import ChipSpec
 from accelerator.efficiency import RANGES, Efficiency
-from accelerator.errors import ConfigError
 from accelerator.operators import DeploymentConfig
-from accelerator.requests import TokenMix
-from accelerator.steady import OperatingPoint, Slo, steady_state
-from accelerator.units import Band
+from accelerator.roofline import spreads
+from accelerator.units import Z90, Band
+
+Vary = Callable[[int, Efficiency], tuple[ChipSpec, Efficiency]]
+Driver = tuple[str, float, float]
+
+PARTS = ("gemm", "attention", "experts", "collectives")
+FIGURES = ("memory_byte", "memory_byte_s", "scale_up_byte_s", "scale_out_byte_s")
 
 
 def drivers_list(
     chip: ChipSpec,
     model: ModelSpec,
     config: DeploymentConfig,
-    mix: TokenMix,
-    slo: Slo,
     efficiency: Efficiency,
-    point: OperatingPoint,
-) -> tuple[tuple[str, float, float], ...]:
-    """Return (input, rate at its low / rate, rate at its high / rate), largest effect first."""
+    ratio: Callable[[ChipSpec, Efficiency], float],
+    *,
+    least: float = 2e-3,
+) -> tuple[Driver, ...]:
+    """Return (input, ratio at its low, ratio at its high), largest effect first.
 
-    def ratio(chip: ChipSpec, efficiency: Efficiency) -> float:
-        try:
-            other, _ = steady_state(chip, model, config, mix, slo, efficiency, near=point.batch, precision=1e-3)
-        except ConfigError:
-            return 0.0
-        return other.request_s / point.request_s if other else 0.0
-
+    Parameters
+    ----------
+    ratio : callable
+        Answer with a varied chip and efficiency over the answer as it stands. [-]
+    least : float
+        Effects below this are left out: beyond the precision of what computes the answer. [-]
+    """
     rows = []
-    for name, vary in _uncertain_inputs(chip, config):
+    for name, vary in uncertain_inputs(chip, model, config):
         low, high = (ratio(*vary(side, efficiency)) for side in (0, 1))
-        if abs(low - 1) > 2e-3 or abs(high - 1) > 2e-3:  # beyond the precision of the search
+        if abs(low - 1) > least or abs(high - 1) > least:
             rows.append((name, low, high))
     return tuple(sorted(rows, key=lambda row: -max(_log_size(row[1]), _log_size(row[2]))))
 
 
-Vary = Callable[[int, Efficiency], tuple[ChipSpec, Efficiency]]
-
-
-def _uncertain_inputs(chip: ChipSpec, config: DeploymentConfig) -> Iterator[tuple[str, Vary]]:
+def uncertain_inputs(chip: ChipSpec, model: ModelSpec, config: DeploymentConfig) -> Iterator[tuple[str, Vary]]:
     """Yield each uncertain input with a function that puts it at its low (0) or its high (1)."""
-    peaks = [p for p in dict.fromkeys((config.weight_precision, "bf16")) if not chip.peak_flop_s[p].exact]
-    if peaks:  # the peaks of one chip are wrong together
+    if not all(figure.exact for figure in chip.peak_flop_s.values()):  # the peaks of one chip are wrong together
 
         def vary_peak(side: int, efficiency: Efficiency) -> tuple[ChipSpec, Efficiency]:
-            at = {p: replace(f, value=(f.low, f.high)[side]) for p, f in chip.peak_flop_s.items()}
-            return replace(chip, peak_flop_s=at), efficiency
+            other = chip
+            for precision, figure in chip.peak_flop_s.items():
+                other = other.varied(f"peak_flop_s[{precision}]", (figure.low, figure.high)[side])
+            return other, efficiency
 
         yield "peak_flop_s", vary_peak
-    for name in ("memory_byte", "memory_byte_s", "scale_up_byte_s"):
-        figure = getattr(chip, name)
-        if not figure.exact and (name != "scale_up_byte_s" or config.chips > 1):
+    for name in FIGURES:
+        figure = chip.given.get(name)
+        linked = config.chips > 1 if name == "scale_up_byte_s" else config.chips > chip.scale_up_chips
+        if figure is None or figure.exact or (name.startswith("scale") and not linked):
+            continue
 
-            def vary_figure(side: int, efficiency: Efficiency, name: str = name) -> tuple[ChipSpec, Efficiency]:
-                figure = getattr(chip, name)
-                return replace(chip, **{name: replace(figure, value=(figure.low, figure.high)[side])}), efficiency
+        def vary_figure(side: int, efficiency: Efficiency, name: str = name) -> tuple[ChipSpec, Efficiency]:
+            figure = chip.given[name]
+            return chip.varied(name, (figure.low, figure.high)[side]), efficiency
 
-            yield name, vary_figure
+        yield name, vary_figure
+    for part, spread in spreads(chip, model, config).items():
+
+        def vary_part(
+            side: int, efficiency: Efficiency, part: str = part, spread: float = spread
+        ) -> tuple[ChipSpec, Efficiency]:
+            name = f"{part}_time_ratio"
+            ratio = getattr(efficiency, name) * math.exp((2 * side - 1) * Z90 * spread)
+            return chip, replace(efficiency, **{name: ratio})
+
+        yield f"{part}_time_ratio", vary_part
     for name in _VARIED:
 
         def vary_ratio(side: int, efficiency: Efficiency, name: str = name) -> tuple[ChipSpec, Efficiency]:
             return chip, replace(efficiency, **{name: RANGES[name][2 * side]})
 
-        if (config.chips > 1 or not name.startswith("link")) and (chip.homegrown or name != "engine_ratio"):
+        if chip.homegrown or name != "engine_ratio":
             yield name, vary_ratio
 
 
@@ -87,7 +102,7 @@ def _log_size(ratio: float) -> float:
     return abs(math.log(max(ratio, 0.05)))
 
 
-def band_of(value: float, drivers: Sequence[tuple[str, float, float]]) -> Band:
+def band_of(value: float, drivers: Sequence[Driver]) -> Band:
     """Return the band of independent lognormal effects: squares of the logarithms of losses, and of gains, add up."""
     down = math.sqrt(sum(_log_size(min(low, high, 1.0)) ** 2 for _, low, high in drivers))
     up = math.sqrt(sum(_log_size(max(low, high, 1.0)) ** 2 for _, low, high in drivers))

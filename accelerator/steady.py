@@ -3,13 +3,14 @@
 By hand, for a batch of B decoding sequences, mean prompt i, mean answer o, mean context x, mean pairs w = E[i^2]/2:
 
 1. Every step decodes B tokens and, to keep the batch full, brings p = B i / o prompt tokens with B w / o pairs.
-2. ``step = linear[B + p] + a B x + b B w / o + c`` is the TPOT; B / step is the output rate, B / step / o the
-   request rate.
-3. KV cache in use: B x + p tokens.
+2. The step of B decodes with context B x and p prompt tokens with B w / o pairs (``StepTable``, smoothed: the tokens of
+   a mean step scatter, so it meets no tile's edge) is the TPOT; B / step is the output rate, B / step / o the request
+   rate.
+3. Cache in use: B sequences of x + p / B tokens each, and their states.
 4. A prompt of L tokens is read in chunks of q = max_batched_tok - B beside the decodes: ``T(L) = sum over chunks of
-   (linear[B + chunk] + a B x + c) + b L^2 / 2``.
+   step(B + chunk, B x) + b L^2 / 2``.
 5. It waits for the running step and in the queue of prompts: service time of the mean prompt when prompts fill every
-   step ``S = i / q (linear[B + q] + a B x + c) + b w``, load ``r = rate S``, variability ``k = (Ca^2 + Cs^2) / 2`` with
+   step ``S = i / q step(B + q, B x) + b w``, load ``r = rate S``, variability ``k = (Ca^2 + Cs^2) / 2`` with
    ``Cs^2 = 2 w / i^2 - 1`` and ``Ca^2 = 1 + (min(cv^2, cap) - 1) min(1, rate / rate of the mix)`` (a random share of a
    stream is smoother than the stream). Heavy-traffic wait at percentile P: ``W = S k / (1 - r) ln(r / (1 - P))``, >= 0.
    TTFT = step + W + T(95th percentile of the prompt).
@@ -74,16 +75,16 @@ def operating_point(
     kv_tok = seen_tok + prompt_tok
     if step_tok > table.max_batched_tok or chunk_tok < 1:
         return OperatingPoint(batch, 0.0, math.inf, math.inf, kv_tok, step_tok)
-    tpot_s = table.step_s(step_tok, seen_tok, batch * mix.prefill_work_tok2 / mix.output_tok)
+    tpot_s = table.step_s(step_tok, batch, seen_tok, batch * mix.prefill_work_tok2 / mix.output_tok)
     request_s = batch / tpot_s / mix.output_tok
 
-    chunk_s = table.step_s(batch + chunk_tok, seen_tok)
+    chunk_s = table.step_s(batch + chunk_tok, batch, seen_tok)
     whole, rest_tok = divmod(mix.input_p95_tok, chunk_tok)
-    read_s = whole * chunk_s + table.prefill_s_per_tok2 * mix.input_p95_tok**2 / 2
+    read_s = whole * chunk_s + table.prompt_s(mix.input_p95_tok, mix.input_p95_tok**2 / 2)
     if rest_tok:
-        read_s += table.step_s(batch + rest_tok, seen_tok)
+        read_s += table.step_s(batch + rest_tok, batch, seen_tok)
 
-    service_s = mix.input_tok / chunk_tok * chunk_s + table.prefill_s_per_tok2 * mix.prefill_work_tok2
+    service_s = mix.input_tok / chunk_tok * chunk_s + table.prompt_s(mix.input_tok, mix.prefill_work_tok2)
     load = request_s * service_s
     if load >= 1:
         return OperatingPoint(batch, request_s, tpot_s, math.inf, kv_tok, step_tok)
@@ -116,16 +117,16 @@ def steady_state(
         Relative width of the batch at which the search ends. [-]
     """
     fit = memory_fit(chip, model, config, efficiency=efficiency)
-    table = step_table_build(chip, model, config, efficiency=efficiency)
+    table = step_table_build(chip, model, config, efficiency=efficiency).smoothed()
 
     def tried(batch: float) -> tuple[OperatingPoint | None, str]:
         step_tok = batch + batch * mix.input_tok / mix.output_tok
         seen_tok = batch * mix.context_tok
-        if seen_tok + step_tok - batch > fit.kv_room_tok:
+        if batch * fit.sequence_byte(mix.context_tok + mix.input_tok / mix.output_tok) > fit.kv_byte:
             return None, "memory"
         if step_tok > table.max_batched_tok:
             return None, "max_batched_tok"
-        if table.step_s(step_tok, seen_tok, batch * mix.prefill_work_tok2 / mix.output_tok) > slo.tpot_s:
+        if table.step_s(step_tok, batch, seen_tok, batch * mix.prefill_work_tok2 / mix.output_tok) > slo.tpot_s:
             return None, "tpot"
         point = operating_point(table, mix, slo, batch, arrival_scv_max=efficiency.arrival_scv_max)
         return point, "ttft" if point.ttft_s > slo.ttft_s else ""

@@ -1,6 +1,17 @@
-"""The step table: how long one engine step takes, as ``linear[tokens] + a context + b prefill_work + c``."""
+"""One engine step: the table a simulator reads, and where the time of a single step goes.
 
-from dataclasses import dataclass
+The table's form is
+
+    step = linear[tokens] + decode[sequences] + a[sequences] context + w[sequences] windowed context
+           + b pairs + bw windowed pairs + (p if there are prompts) + c                                     [s]
+
+It differs from a plain ``linear[n] + a context + b pairs + c`` where kernels do: few sequences do not fill a chip, so
+what a token of context costs depends on how many sequences decode. Between events a batch does not change, so times of
+successive steps are still an arithmetic series.
+"""
+
+from dataclasses import dataclass, replace
+from functools import lru_cache
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -8,19 +19,30 @@ from numpy.typing import ArrayLike
 from accelerator import kernels
 from accelerator.architectures import ModelSpec
 from accelerator.chips import ChipSpec
-from accelerator.efficiency import DEFAULT, Efficiency, bandwidth_ratio
+from accelerator.efficiency import DEFAULT, RANGES, Efficiency
 from accelerator.errors import ConfigError
 from accelerator.operators import (
+    AttentionLayers,
     DeploymentConfig,
-    attention_of,
+    attention_layers,
     config_check,
-    launches,
-    links_of,
-    operators_list,
+    index_byte_per_context_tok,
+    state_byte_per_seq,
 )
-from accelerator.roofline import Floats, attention_times_s, linear_times_s, operator_times_s
+from accelerator.power import Activity, busy_s, chip_powers_w
+from accelerator.roofline import Floats, decode_times, prefill_times, program_make, spreads, stream_s
+from accelerator.units import quantile_z
 
-__all__ = ["DeploymentConfig", "StepRow", "StepTable", "explain", "step_table_build"]
+__all__ = ["DeploymentConfig", "StepTable", "step_table_build"]
+
+TILE_TOK = 64
+"""Rows of a matrix product are padded to this many: between two multiples a step's time is close to a straight line."""
+
+SHORT_CONTEXT_TOK, LONG_CONTEXT_TOK = 1024.0, 12288.0
+"""Contexts through which the straight line of decode attention is drawn. [tok]"""
+
+SHORT_PROMPT_TOK, LONG_PROMPT_TOK = 512.0, 4096.0
+"""Prompts through which the straight line of prefill attention is drawn. [tok]"""
 
 
 @dataclass(frozen=True, eq=False)
@@ -31,138 +53,295 @@ class StepTable:
     ----------
     linear_s : float64[max_batched_tok + 1]
         Part that depends on the tokens of the step (decodes and prefill tokens together), 0 for none. [s]
-    context_s_per_tok : float
-        a: per token of KV that the decodes of the step look at. [s/tok]
-    prefill_s_per_tok2 : float
-        b: per pair of a prefill token and a token before it. [s/tok^2]
+    decode_s : float64[max_seqs + 1]
+        Part of decode attention that depends on how many sequences decode, 0 for none. [s]
+    context_s_per_tok, window_s_per_tok : float64[max_seqs + 1]
+        a, w: per token of KV that the decodes of the step look at, in layers that see everything and in windowed ones,
+        by how many sequences decode. [s/tok]
+    prefill_s_per_tok2, window_s_per_tok2 : float
+        b, bw: per pair of a prefill token and a token before it, in layers that see everything and in windowed ones.
+        [s/tok^2]
+    prefill_s : float
+        p: launches of prefill attention. [s]
     fixed_s : float
-        c: host work, launches and hops of collectives. [s]
+        c: host work. [s]
+    window_tok : float
+        Window of the windowed layers; 0 without such. [tok]
+    activity : Activity
+        What the parts draw.
     """
 
     linear_s: Floats
-    context_s_per_tok: float
+    decode_s: Floats
+    context_s_per_tok: Floats
+    window_s_per_tok: Floats
     prefill_s_per_tok2: float
+    window_s_per_tok2: float
+    prefill_s: float
     fixed_s: float
+    window_tok: float
+    activity: Activity
 
     @property
     def max_batched_tok(self) -> int:
         """Most tokens of one step. [tok]"""
         return len(self.linear_s) - 1
 
-    def step_s(self, n_tok: float, decode_context_tok: float = 0.0, prefill_work_tok2: float = 0.0) -> float:
+    @property
+    def max_seqs(self) -> int:
+        """Most sequences that decode in one step."""
+        return len(self.decode_s) - 1
+
+    def step_s(
+        self,
+        n_tok: float,
+        decode_seqs: float = 0.0,
+        decode_context_tok: float = 0.0,
+        prefill_work_tok2: float = 0.0,
+    ) -> float:
         """Return the time of one step. [s]
 
         Parameters
         ----------
         n_tok : float
             Tokens of the step, 0 to max_batched_tok; between whole numbers read by a straight line. [tok]
+        decode_seqs : float
+            Sequences among them that decode; the other tokens are of prompts.
         decode_context_tok : float
             KV lengths of all decoding sequences, added up. [tok]
         prefill_work_tok2 : float
             Pairs of a new prompt token and the tokens before it; n^2 / 2 for a whole prompt of n. [tok^2]
         """
-        if not 0 <= n_tok <= len(self.linear_s) - 1:
-            raise ConfigError(f"a step holds 0 to {self.max_batched_tok} tokens, not {n_tok:g}")
-        low = int(n_tok)
-        linear_s = self.linear_s.item(low)
-        if n_tok > low:
-            linear_s += (n_tok - low) * (self.linear_s.item(low + 1) - linear_s)
-        return (
-            linear_s
-            + self.context_s_per_tok * decode_context_tok
-            + self.prefill_s_per_tok2 * prefill_work_tok2
-            + self.fixed_s
+        columns = (np.array([float(v)]) for v in (n_tok, decode_seqs, decode_context_tok, prefill_work_tok2))
+        return self._times(*columns).item()
+
+    def step_times_s(
+        self, n_tok: ArrayLike, decode_seqs: ArrayLike, decode_context_tok: ArrayLike, prefill_work_tok2: ArrayLike
+    ) -> Floats:
+        """Return the times of many steps at once, by the kernel; see :meth:`step_s`. [s]"""
+        columns = (
+            np.ascontiguousarray(column, dtype=np.float64)
+            for column in np.broadcast_arrays(n_tok, decode_seqs, decode_context_tok, prefill_work_tok2)
+        )
+        return self._times(*columns)
+
+    def smoothed(self) -> "StepTable":
+        """Return the table for a mean batch: tokens of a step scatter around it, so a tile's edge is no cliff.
+
+        The token-dependent part is averaged over a tile's width around each number of tokens.
+        """
+        sums_s = np.concatenate([[0.0], np.cumsum(self.linear_s)])
+        tok = np.arange(len(self.linear_s))
+        half = np.minimum(TILE_TOK // 2, np.minimum(tok, self.max_batched_tok - tok))
+        return replace(self, linear_s=(sums_s[tok + half + 1] - sums_s[tok - half]) / (2 * half + 1))
+
+    def prompt_s(self, prompt_tok: float, work_tok2: float) -> float:
+        """Return the time of attention over a whole prompt, however it is cut into chunks. [s]
+
+        Parameters
+        ----------
+        prompt_tok, work_tok2 : float
+            Its tokens and its pairs of tokens. [tok], [tok^2]
+        """
+        in_window_tok2 = min(work_tok2, prompt_tok * self.window_tok)
+        return self.prefill_s_per_tok2 * work_tok2 + self.window_s_per_tok2 * in_window_tok2
+
+    def energy_j(
+        self,
+        n_tok: float,
+        decode_seqs: float = 0.0,
+        decode_context_tok: float = 0.0,
+        prefill_work_tok2: float = 0.0,
+    ) -> float:
+        """Return the energy of all chips of the replica, without hosts, for one step; see :meth:`step_s`. [J]"""
+        linear_s = _between(self.linear_s, n_tok)
+        without_prompts_s = self.step_s(n_tok, decode_seqs, decode_context_tok)
+        step_s = self.step_s(n_tok, decode_seqs, decode_context_tok, prefill_work_tok2)
+        return self.activity.energy_j(
+            step_s=step_s,
+            linear_busy_s=_between(self.activity.linear_busy_s, n_tok),
+            decode_s=without_prompts_s - linear_s - self.fixed_s,
+            prefill_s=step_s - without_prompts_s,
         )
 
-    def step_times_s(self, n_tok: ArrayLike, decode_context_tok: ArrayLike, prefill_work_tok2: ArrayLike) -> Floats:
-        """Return the times of many steps at once, by the kernel; see :meth:`step_s`. [s]"""
-        tok, context, work = (
-            np.ascontiguousarray(column, dtype=np.float64)
-            for column in np.broadcast_arrays(n_tok, decode_context_tok, prefill_work_tok2)
-        )
+    def _times(self, tok: Floats, seqs: Floats, context_tok: Floats, work_tok2: Floats) -> Floats:
         out_s = np.empty(len(tok))
-        kernels.roofline.step_times_s(
-            self.linear_s, self.context_s_per_tok, self.prefill_s_per_tok2, self.fixed_s, tok, context, work, out_s
-        )
+        try:
+            kernels.roofline.step_times_s(
+                self.linear_s, self.decode_s, self.context_s_per_tok, self.window_s_per_tok,
+                self.prefill_s_per_tok2, self.window_s_per_tok2, self.prefill_s, self.fixed_s, self.window_tok,
+                tok, seqs, context_tok, work_tok2, out_s,
+            )  # fmt: skip
+        except ValueError as error:
+            raise ConfigError(str(error)) from error
         return out_s
 
 
+def _between(values: Floats, at: float) -> float:
+    return float(np.interp(at, (int(at), int(at) + 1), values[[int(at), min(int(at) + 1, len(values) - 1)]]))
+
+
 def step_table_build(
-    chip: ChipSpec, model: ModelSpec, config: DeploymentConfig, *, efficiency: Efficiency = DEFAULT
+    chip: ChipSpec,
+    model: ModelSpec,
+    config: DeploymentConfig,
+    *,
+    efficiency: Efficiency = DEFAULT,
+    quantile: float = 0.5,
 ) -> StepTable:
     """Return the step table of a model on a chip.
+
+    Parameters
+    ----------
+    quantile : float
+        0.5 for the median. Otherwise every part of the table is put at its own quantile, as if all of them were that
+        slow (or fast) together: the calibration's parts by their spread, host work and launches by their range. [-]
 
     Raises
     ------
     ConfigError
-        If the model does not divide as asked, or the replica leaves the scale-up domain.
+        If the model does not divide as asked.
     PrecisionError
         If the chip does not compute in the weight precision.
+    MissingFigureError
+        If a figure of the chip that is needed is not known.
     """
     config_check(model, config)
-    if config.chips > chip.scale_up_chips:
-        raise ConfigError(f"{config.chips} chips leave the scale-up domain of {chip.slug}, {chip.scale_up_chips} chips")
-    links = links_of(model, config)
-    context_s_per_tok, prefill_s_per_tok2 = attention_times_s(chip, attention_of(model, config), efficiency)
+    if quantile != 0.5:
+        efficiency = _efficiency_at(quantile, chip, model, config, efficiency)
+    program = program_make(chip, model, config, efficiency)
+    node_tok = _tok_nodes(config.max_batched_tok, config.micro)
+    totals = program.totals(node_tok)
+    own = totals - np.outer(program.link_s(node_tok), (0.0, 0.0, 1.0))  # links draw nothing above idle
+    tok = np.arange(config.max_batched_tok + 1, dtype=np.float64)
+    decode = _DecodeParts(chip, model, config, efficiency)
+    prefill = _prefill_parts(chip, model, config, efficiency)
+    idle_w, tdp_w = chip_powers_w(chip)
     return StepTable(
-        linear_s=linear_times_s(chip, operators_list(model, config), links, config, efficiency),
-        context_s_per_tok=context_s_per_tok,
-        prefill_s_per_tok2=prefill_s_per_tok2,
-        fixed_s=(efficiency.host_step_s + efficiency.operator_s * launches(model) + efficiency.link_hop_s * links.hops),
+        linear_s=np.interp(tok, node_tok, totals[:, 0]),
+        decode_s=decode.fixed_s,
+        context_s_per_tok=decode.context_s_per_tok,
+        window_s_per_tok=decode.window_s_per_tok,
+        prefill_s_per_tok2=prefill.full_s_per_tok2,
+        window_s_per_tok2=prefill.window_s_per_tok2,
+        prefill_s=prefill.fixed_s,
+        fixed_s=efficiency.host_step_s,
+        window_tok=_window_tok(model),
+        activity=Activity(
+            linear_busy_s=np.interp(tok, node_tok, busy_s(own, efficiency)),
+            decode_ratio=decode.busy_ratio,
+            prefill_ratio=prefill.busy_ratio,
+            chips=config.chips,
+            idle_w=idle_w,
+            tdp_w=tdp_w,
+        ),
     )
 
 
-@dataclass(frozen=True)
-class StepRow:
-    """One line of :func:`explain`: an operator of a step, per chip. bound_by: compute, memory, link or overhead."""
+def _efficiency_at(
+    quantile: float, chip: ChipSpec, model: ModelSpec, config: DeploymentConfig, efficiency: Efficiency
+) -> Efficiency:
+    """Return an efficiency whose every time is at a quantile."""
+    z = quantile_z(quantile)
+    slower = {
+        f"{part}_time_ratio": getattr(efficiency, f"{part}_time_ratio") * float(np.exp(z * spread))
+        for part, spread in spreads(chip, model, config).items()
+    }
+    for name in ("host_step_s", "graph_launch_s"):
+        low, value, high = RANGES[name]
+        end = high if z > 0 else low
+        slower[name] = getattr(efficiency, name) * (end / value) ** (abs(z) / quantile_z(0.9))
+    return replace(efficiency, **slower)
 
-    operator: str
-    flop: float
-    byte: float
-    time_s: float
-    bound_by: str
+
+def _window_tok(model: ModelSpec) -> float:
+    """Return the window of the windowed layers; the tokens that sparse attention picks count as one. [tok]"""
+    return float(model.window_tok if model.window_layers else model.index_topk)
 
 
-def explain(
-    chip: ChipSpec,
-    model: ModelSpec,
-    config: DeploymentConfig,
-    batch: float,
-    context_tok: float = 0.0,
-    *,
-    prefill_tok: float = 0.0,
-    prefill_work_tok2: float | None = None,
-    efficiency: Efficiency = DEFAULT,
-) -> tuple[StepRow, ...]:
-    """Return where the time of one step goes; the rows add up to the step table's answer.
+@lru_cache(maxsize=64)
+def _tok_nodes(most_tok: int, micro: int) -> Floats:
+    """Return the tokens at which the linear part is worked out: all few, then both sides of every tile's edge.
 
-    Parameters
-    ----------
-    batch : float
-        Decoding sequences.
-    context_tok : float
-        KV length of each. [tok]
-    prefill_tok, prefill_work_tok2 : float
-        Prompt tokens in the same step, and their pairs (n^2 / 2 if left out). [tok], [tok^2]
+    A chip's products see a share of 1 / micro of the step's tokens, in tiles of 16 rows up to 64 and of 64 beyond.
     """
-    ops, attention, links = operators_list(model, config), attention_of(model, config), links_of(model, config)
-    work_tok2 = prefill_tok**2 / 2 if prefill_work_tok2 is None else prefill_work_tok2
-    tok, seen_tok = batch + prefill_tok, batch * context_tok
-    table = step_table_build(chip, model, config, efficiency=efficiency)
-    rows = []
-    columns = operator_times_s(chip, ops, config, efficiency, tok)
-    memory_byte_s = chip.memory_byte_s.value * bandwidth_ratio(efficiency)
-    for op, flop, byte, time_s in zip(ops, *(column.tolist() for column in columns), strict=True):
-        rows.append(StepRow(op.name, flop, byte, time_s, "memory" if byte / memory_byte_s >= time_s else "compute"))
-    decode_byte = attention.byte_per_context_tok * seen_tok
-    decode_s = table.context_s_per_tok * seen_tok
-    rows += [
-        StepRow("decode attention", attention.flop_per_context_tok * seen_tok, decode_byte, decode_s,
-                "memory" if decode_byte / memory_byte_s >= decode_s else "compute"),
-        StepRow("prefill attention", attention.flop_per_tok2 * work_tok2, 0.0,
-                table.prefill_s_per_tok2 * work_tok2, "compute"),
-        StepRow("collectives", 0.0, links.byte_per_tok * tok,
-                links.byte_per_tok * tok / (chip.scale_up_byte_s.value * efficiency.link_ratio), "link"),
-        StepRow("overhead", 0.0, 0.0, table.fixed_s, "overhead"),
-    ]  # fmt: skip
-    return tuple(row for row in rows if row.time_s > 0)
+    few = np.arange(min(TILE_TOK, most_tok) + 1)
+    rows = np.concatenate([
+        np.arange(TILE_TOK // 4, TILE_TOK, TILE_TOK // 4),
+        np.arange(TILE_TOK, 16 * TILE_TOK, TILE_TOK),
+        np.arange(16 * TILE_TOK, most_tok, 4 * TILE_TOK),  # here a tile more or less is under 6 % of a product
+    ])  # fmt: skip
+    edges = rows * micro
+    edges = edges[edges < most_tok]
+    nodes = np.unique(np.concatenate([few, edges, edges + 1, [most_tok]])).astype(np.float64)
+    nodes.setflags(write=False)
+    return nodes
+
+
+@lru_cache(maxsize=64)
+def _seq_nodes(most: int) -> Floats:
+    """Return the batches at which decode attention is worked out: powers of two and a half."""
+    powers = 2.0 ** (np.arange(0, 2 * np.log2(most) + 1) / 2)
+    nodes = np.unique(np.concatenate([np.rint(powers[powers < most]), [most]])).astype(np.float64)
+    nodes.setflags(write=False)
+    return nodes
+
+
+class _DecodeParts:
+    """Decode attention of all kinds of layers as straight lines in the context, one for each batch."""
+
+    def __init__(self, chip: ChipSpec, model: ModelSpec, config: DeploymentConfig, efficiency: Efficiency) -> None:
+        nodes = _seq_nodes(config.max_seqs)
+        fixed_s, time_s, busy = np.zeros(len(nodes)), 0.0, 0.0
+        slopes = {True: np.zeros(len(nodes)), False: np.zeros(len(nodes))}
+        for layers in attention_layers(model, config):
+            short, long = _context_nodes(layers)
+            near, far = (decode_times(chip, layers, config, efficiency, nodes, tok) for tok in (short, long))
+            slope = (far[:, 0] - near[:, 0]) / (nodes * (long - short))
+            slopes[layers.window_tok > 0] += slope
+            fixed_s += near[:, 0] - slope * nodes * short
+            time_s += far[:, 0].sum()
+            busy += busy_s(far, efficiency).sum()
+        state_s = stream_s(chip, config, efficiency, state_byte_per_seq(model, config))
+        index_s = stream_s(chip, config, efficiency, index_byte_per_context_tok(model, config))
+        seqs = np.arange(config.max_seqs + 1, dtype=np.float64)
+        self.fixed_s = np.interp(
+            seqs, np.concatenate([[0.0], nodes]), np.concatenate([[0.0], np.maximum(fixed_s, 0.0)])
+        )
+        self.fixed_s += state_s * seqs
+        self.context_s_per_tok = np.interp(seqs, nodes, slopes[False]) + index_s
+        self.window_s_per_tok = np.interp(seqs, nodes, slopes[True])
+        self.busy_ratio = float(busy / time_s) if time_s else efficiency.activity_memory_ratio
+
+
+def _context_nodes(layers: AttentionLayers) -> tuple[float, float]:
+    """Return the two contexts through which a straight line is drawn: of windowed layers, up to their window."""
+    if layers.window_tok:
+        return layers.window_tok / 4, float(layers.window_tok)
+    return SHORT_CONTEXT_TOK, LONG_CONTEXT_TOK
+
+
+@dataclass(frozen=True)
+class _PrefillParts:
+    full_s_per_tok2: float
+    window_s_per_tok2: float
+    fixed_s: float
+    busy_ratio: float
+
+
+def _prefill_parts(chip: ChipSpec, model: ModelSpec, config: DeploymentConfig, efficiency: Efficiency) -> _PrefillParts:
+    """Prefill attention of all kinds of layers as straight lines in the pairs of tokens."""
+    slopes, fixed_s, time_s, busy = {True: 0.0, False: 0.0}, 0.0, 0.0, 0.0
+    tok = np.array([SHORT_PROMPT_TOK, LONG_PROMPT_TOK])
+    for layers in attention_layers(model, config):
+        times = prefill_times(chip, layers, config, efficiency, tok)
+        pairs = tok**2 / 2
+        if layers.window_tok:
+            pairs = np.minimum(pairs, tok * layers.window_tok)
+        slope = (times[1, 0] - times[0, 0]) / (pairs[1] - pairs[0])
+        slopes[layers.window_tok > 0] += slope
+        fixed_s += max(0.0, times[0, 0] - slope * pairs[0])
+        time_s += times[1, 0]
+        busy += busy_s(times, efficiency)[1]
+    ratio = float(busy / time_s) if time_s else efficiency.activity_compute_ratio
+    return _PrefillParts(float(slopes[False]), float(slopes[True]), float(fixed_s), ratio)

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from statistics import NormalDist
 from types import MappingProxyType
 
 GIGA = 1e9
@@ -10,8 +11,16 @@ GIB = 2**30
 
 MINUTE_S = 60.0
 
-PRECISION_BYTE: Mapping[str, float] = MappingProxyType({"bf16": 2.0, "fp8": 1.0, "int8": 1.0, "fp4": 0.5})
+PRECISION_BYTE: Mapping[str, float] = MappingProxyType({"bf16": 2.0, "fp8": 1.0, "int8": 1.0, "fp4": 0.5, "int4": 0.5})
 """Bytes of one element, by precision. FP16 counts as bf16: same size, same peak on every chip we hold."""
+
+
+def quantile_z(quantile: float) -> float:
+    """Return the standard normal deviate of a quantile strictly between 0 and 1. [-]"""
+    if not 0 < quantile < 1:
+        raise ValueError(f"a quantile lies between 0 and 1, not {quantile}")
+    return NormalDist().inv_cdf(quantile)
+
 
 Z90 = 1.2815515655446004
 """Standard normal quantile of 0.9: P90 = median + Z90 sigma."""

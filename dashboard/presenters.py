@@ -6,6 +6,7 @@ from datetime import date, timedelta
 from typing import Any
 
 from accelerator import ChipSpec, Figure
+from accelerator.calibration import Calibration
 from fleet.models import Delivery
 
 UNKNOWN = "–"
@@ -330,6 +331,11 @@ FIGURE_NAMES = {
     "memory_byte": "Memory usable",
     "memory_byte_s": "Memory bandwidth",
     "scale_up_byte_s": "Scale-up link, per direction",
+    "scale_out_byte_s": "Network, per direction",
+    "pcie_byte_s": "Host link (PCIe), per direction",
+    "cores": "Cores",
+    "cache_byte": "Last-level cache",
+    "system_w": "Share of rack-scale power",
     "tdp_w": "Thermal design power",
     "idle_w": "Idle power",
     "price_usd": "Price",
@@ -354,7 +360,7 @@ def figure_text(figure: Figure | None) -> str:
 def chip_row(chip: ChipSpec) -> ChipRow:
     """Return a chip for the catalog."""
     compared = [*(chip.peak_flop_s.get(p) for p in ("bf16", "fp8", "int8", "fp4"))]
-    compared += [chip.memory_byte, chip.memory_byte_s, chip.tdp_w]
+    compared += [chip.given.get(name) for name in ("memory_byte", "memory_byte_s", "tdp_w")]
     return ChipRow(
         slug=chip.slug,
         name=chip.name,
@@ -372,6 +378,33 @@ def chip_row(chip: ChipSpec) -> ChipRow:
             )
             for name, figure in chip.figures().items()
         ],
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class KernelErrorRow:
+    """How far one family of kernels was off on rows that its fit had not seen."""
+
+    family: str
+    rows: str
+    fitted_on: str
+    shapes: str
+    chips: str
+    covered: str
+    measured: str
+
+
+def kernel_error_row(calibration: Calibration) -> KernelErrorRow:
+    """Return the errors of a family for the catalog; medians over chips."""
+    shapes, chips = calibration.errors["shapes_held_out"], calibration.errors["chips_held_out"]
+    return KernelErrorRow(
+        family=calibration.family.name.replace("_", " "),
+        rows=f"{calibration.fit.rows:,}",
+        fitted_on=calibration.fitted_on,
+        shapes=f"{shapes['median_over_chips']:.1%}",
+        chips=f"{chips['median_over_chips']:.1%}",
+        covered=f"{shapes['coverage']:.0%} and {chips['coverage']:.0%}",
+        measured=", ".join(sorted(calibration.chips)),
     )
 
 

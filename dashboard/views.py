@@ -22,6 +22,8 @@ from django.views.decorators.http import require_http_methods, require_POST, req
 from django_htmx.http import HttpResponseClientRefresh
 
 from accelerator import TraceError, chip_get, chips_load
+from accelerator.calibration import calibration_load
+from accelerator.families import FAMILIES
 from dashboard import presenters, selectors
 from dashboard.charts import charts_of, charts_overview
 from dashboard.elevations import Standing, elevation_draw
@@ -170,7 +172,9 @@ def rack(request: HttpRequest, slug: str) -> HttpResponse:
 def chips(request: HttpRequest) -> HttpResponse:
     """What can every chip of the catalog do, and who says so?"""
     rows = [presenters.chip_row(chip) for chip in chips_load().values()]
-    return render(request, "dashboard/chips.html", {"chips": rows, "columns": presenters.CHIP_COLUMNS})
+    errors = [presenters.kernel_error_row(calibration_load(name)) for name in FAMILIES]
+    context = {"chips": rows, "columns": presenters.CHIP_COLUMNS, "kernel_errors": errors}
+    return render(request, "dashboard/chips.html", context)
 
 
 # --- scenarios --------------------------------------------------------------------------------------------------------

@@ -17,7 +17,7 @@ from scenarios.demand import month_first, month_label, months_list
 from scenarios.migration import plan_migration_greedy
 from scenarios.models import Scenario, Trace
 from scenarios.plans import CapacityPlan, MigrationPlan, Problem
-from scenarios.ratings import RatingTable, allowed_take, rating_rows, ratings_take
+from scenarios.ratings import RATES_BASIS, RatingTable, allowed_take, rating_rows, ratings_take
 
 ENGINE_VERSION = "0.1.0"
 
@@ -165,7 +165,7 @@ def result_build(
 
 def _assumptions(inputs: Inputs, trace: Trace | None) -> list[str]:
     lines = [
-        "Rates are modelled from data sheets and stated efficiencies; they are not calibrated to measurements.",
+        RATES_BASIS,
         f"{inputs.reserve_ratio:.0%} of every host is kept free for failures and bursts.",
         "Demand is that of the busiest hour of the month; a month is judged as it stands on its first day.",
         "Within a region any host may serve any service that its software readiness allows.",

@@ -16,6 +16,7 @@ from django.core.cache import cache
 from django.core.exceptions import ValidationError
 
 from accelerator import RATING_VERSION, Band
+from accelerator.calibration import calibration_summary
 from accelerator.units import Z90
 from fleet.fits import stops
 from fleet.selectors import snapshot_take
@@ -26,7 +27,7 @@ from scenarios.demand import month_add, month_label
 from scenarios.engine import ENGINE_VERSION, Inputs, problem_build
 from scenarios.futures import Future, future_draw, future_expected
 from scenarios.plans import MonthBand, Problem
-from scenarios.ratings import RatingTable, allowed_take, rating_rows
+from scenarios.ratings import RATES_BASIS, RatingTable, allowed_take, rating_rows
 from scenarios.supply import Floor, Ground
 
 logger = logging.getLogger(__name__)
@@ -129,7 +130,7 @@ def capacity_answer(question: CapacityQuestion, snapshot: FleetSnapshot) -> dict
         "snapshot_digest": snapshot.digest,
         "engine_version": ENGINE_VERSION,
         "rating_version": RATING_VERSION,
-        "calibration": {"basis": "data-sheet", "mape": None, "n": 0, "as_of": None},
+        "calibration": calibration_summary(),
     }
 
 
@@ -230,7 +231,7 @@ def _assumptions(question: CapacityQuestion, snapshot: FleetSnapshot, regions: S
     lines = [
         "Deliveries due by the day, with their slip and fill, are racked first; the band of what fits is theirs.",
         "A host counts with the power to plan with, and racks with their limit with one feed lost.",
-        "Rates are modelled from data sheets and stated efficiencies; they are not calibrated to measurements.",
+        RATES_BASIS,
         f"Run-out: {RESERVE_RATIO:.0%} of every host is kept free, {DRAWS} futures, seed {SEED}, "
         f"{HORIZON_MONTHS} months; a site runs out with its region, whose hosts share the load.",
     ]

@@ -12,6 +12,12 @@ from accelerator import ChipSpec, ModelSpec, Rating, Slo, TokenMix, chip_get, mo
 from fleet.snapshot import FleetSnapshot, FloatArray, KindFact, ServiceFact
 from scenarios.plans import BoolArray
 
+RATES_BASIS = (
+    "Rates are modelled: kernel times are fitted to measured kernels, of the chip itself or of its kin; what an engine "
+    "adds to them is a stated prior, and no rate is fitted to a measured service."
+)
+"""What a reader of any result must know about its rates."""
+
 
 @dataclass(frozen=True, eq=False)
 class RatingTable:

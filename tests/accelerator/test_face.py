@@ -27,3 +27,20 @@ def test_the_room_imports_no_framework():
     code = "import sys, accelerator, accelerator.__main__; print({m.split('.')[0] for m in sys.modules})"
     loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
     assert not any(framework in loaded for framework in ("'django'", "'rest_framework'", "'celery'"))
+
+
+def test_the_face_is_enough_to_ask_every_question():
+    """A step with its table, what fits, and a rating, by nothing but the names of the room."""
+    chip, model = accelerator.chip_get("h20-96"), accelerator.model_get("Qwen/Qwen3-32B")
+    config = accelerator.DeploymentConfig("fp8", tp=2)
+    estimate = accelerator.step_estimate(chip, model, config, 16, 1000)
+    assert isinstance(estimate, accelerator.StepEstimate)
+    assert all(isinstance(row, accelerator.StepRow) for row in estimate.rows)
+    assert isinstance(estimate.memory, accelerator.MemoryFit)
+    assert isinstance(estimate.band_s, accelerator.Band)
+    table = accelerator.step_table_build(chip, model, config)
+    assert isinstance(table, accelerator.StepTable)
+    mix, slo = accelerator.profile_mix("azure-conv"), accelerator.Slo(4.0, 0.05)
+    rating = accelerator.replica_rate(chip, model, config, mix, slo)
+    assert isinstance(rating, accelerator.Rating)
+    assert rating.tok_s.p50 > 0

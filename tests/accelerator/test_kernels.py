@@ -25,3 +25,10 @@ def test_a_missing_build_names_the_command_and_does_not_fall_back(monkeypatch):
     monkeypatch.setitem(sys.modules, "accelerator._roofline", None)  # how Python marks a module that cannot be found
     with pytest.raises(KernelMissingError, match="run `make install`"):
         kernel_load("compiled")
+
+
+def test_both_twins_offer_the_same_kernels():
+    plain, compiled = (kernel_load(choice) for choice in ("python", "compiled"))
+    for name in ("family_times_s", "linear_times_s", "step_times_s"):
+        assert callable(getattr(plain, name)), name
+        assert callable(getattr(compiled, name)), name

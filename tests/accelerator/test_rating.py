@@ -3,6 +3,7 @@ import math
 import re
 from dataclasses import replace
 
+import numpy as np
 import pytest
 
 from accelerator.architectures import model_get
@@ -12,6 +13,7 @@ from accelerator.operators import DeploymentConfig
 from accelerator.profiles import profile_mix
 from accelerator.rating import configs_list, rating_best, replica_rate
 from accelerator.steady import Slo
+from accelerator.steps import step_table_build
 
 SLO = Slo(ttft_s=4.0, tpot_s=0.05)
 CONV = profile_mix("azure-conv")
@@ -22,37 +24,52 @@ def best(chip, model, mix=CONV, slo=SLO, **options):
     return rating_best(spec, model_get(model), mix, slo, host_chips=spec.host_chips, **options)
 
 
-def test_a_planner_repeats_the_rating_with_a_calculator():
-    """Qwen3-32B in FP8 on two H20-96, Azure conversations; docs/models/roofline.md has the same lines."""
-    i, o, x, w, p95 = 1189, 202.5, 1368, 1.605e6, 4085
-    gemm_s = 2 * (32.76e9 - 2 * 0.778e9) / 2 / (0.60 * 296e12)  # s per token and chip
-    head_s = 2 * 0.778e9 / 2 / (0.60 * 148e12)
-    rest_s = 8 * 2 * 5120 * 64 / (0.75 * 4e12)
-    link_s = 2 * 64 * 5120 * 2 / (0.60 * 450e9)
-    a = 64 * 2 * 4 * 128 * 2 / (0.75 * 4e12)
-    b = 4 * 32 * 128 * 64 / (0.45 * 148e12)
-    c = 1.5e-3 + 3e-6 * (7 * 64 + 2) + 1e-6 * 2 * 64 * 2
-    padding_s = 16 * (gemm_s + head_s)
-    per_sequence_s = (1 + i / o) * (gemm_s + head_s + rest_s + link_s) + a * x + b * w / o
-    batch = (0.050 - c - padding_s) / per_sequence_s
-    request_s = batch / 0.050 / o
+def test_a_planner_repeats_the_rating_from_the_step_table():
+    """Qwen3-32B in FP8 on two H20-96, Azure conversations; docs/models/rating.md has the same lines."""
+    chip, model, config = chip_get("h20-96"), model_get("qwen3-32b"), DeploymentConfig("fp8", tp=2)
+    rating, table = replica_rate(chip, model, config, CONV, SLO), step_table_build(chip, model, config).smoothed()
+    i, o, x, w = CONV.input_tok, CONV.output_tok, CONV.context_tok, CONV.prefill_work_tok2
+    batch = rating.batch
 
-    each_s, around_s = gemm_s + rest_s + link_s, 256 * head_s + padding_s + a * batch * x + c
-    service_s = i / (8192 - batch) * (8192 * each_s + around_s) + b * w
-    load = request_s * service_s
-    k = (1 + (1.08**2 - 1) * request_s / 5.9 + 2 * w / i**2 - 1) / 2
-    wait_s = service_s * k / (1 - load) * math.log(load / 0.05)
-    ttft_s = 0.050 + wait_s + (batch + p95) * each_s + around_s + b * p95**2 / 2
+    def at(values, where):
+        return np.interp(where, np.arange(len(values)), values)
 
-    rating = replica_rate(
-        chip_get("h20-96"), model_get("qwen3-32b"), DeploymentConfig("fp8", tp=2), profile_mix("azure-conv"), SLO
-    )
+    def around_s(batch):  # what a step costs beside its tokens
+        seen_tok = batch * x
+        return table.fixed_s + at(table.decode_s, batch) + at(table.context_s_per_tok, batch) * seen_tok
+
+    def tpot_s(batch):
+        prompts_s = table.prefill_s + table.prefill_s_per_tok2 * batch * w / o
+        return at(table.linear_s, batch * (1 + i / o)) + around_s(batch) + prompts_s
+
     assert rating.binds == "tpot"
-    assert rating.batch == pytest.approx(batch, rel=0.01)
-    assert rating.request_s.p50 == pytest.approx(request_s, rel=0.01)
-    assert rating.tok_s.p50 == pytest.approx(o * request_s, rel=0.01)
-    assert rating.ttft_s == pytest.approx(ttft_s, rel=0.02)
-    assert (round(batch, 1), round(o * request_s), round(ttft_s, 1)) == (29.3, 587, 3.5)  # as the page prints them
+    assert rating.tpot_s == pytest.approx(tpot_s(batch))
+    assert rating.tpot_s <= SLO.tpot_s < tpot_s(batch * 1.0005)
+    assert rating.request_s.p50 == pytest.approx(batch / tpot_s(batch) / o)
+    assert rating.tok_s.p50 == pytest.approx(batch / tpot_s(batch))
+
+    chunk_tok = math.floor(8192 - batch)
+    assert CONV.input_p95_tok < chunk_tok  # one chunk
+    read_s = at(table.linear_s, batch + CONV.input_p95_tok) + around_s(batch)
+    read_s += table.prefill_s_per_tok2 * CONV.input_p95_tok**2 / 2
+    service_s = i / chunk_tok * (at(table.linear_s, batch + chunk_tok) + around_s(batch)) + table.prefill_s_per_tok2 * w
+    load = rating.request_s.p50 * service_s
+    k = (1 + (CONV.iat_cv**2 - 1) * rating.request_s.p50 / CONV.rate_request_s + 2 * w / i**2 - 1) / 2
+    wait_s = service_s * k / (1 - load) * math.log(load / 0.05)
+    assert rating.ttft_s == pytest.approx(tpot_s(batch) + wait_s + read_s)
+
+
+def test_no_rating_is_faster_than_its_data_sheet():
+    """Each step reads the weights once and multiplies every token with them; neither beats the chip's peak."""
+    for slug, precision, tp in (("h20-96", "fp8", 2), ("h200", "bf16", 1), ("thead-ppu-810e", "int8", 2)):
+        chip, model = chip_get(slug), model_get("qwen3-32b")
+        rating = replica_rate(chip, model, DeploymentConfig(precision, tp=tp), CONV, SLO)
+        tok = rating.batch * (1 + CONV.input_tok / CONV.output_tok)
+        compute_s = (
+            2 * (model.params_active - model.vocab * model.hidden) * tok / tp / chip.peak_flop_s[precision].value
+        )
+        read_s = (model.weights_byte(precision) - 2 * model.vocab * model.hidden) / tp / chip.memory_byte_s.value
+        assert max(compute_s, read_s) < rating.tpot_s, slug
 
 
 def test_a_rating_keeps_its_limits_and_lies_in_its_band():
@@ -62,7 +79,18 @@ def test_a_rating_keeps_its_limits_and_lies_in_its_band():
     assert rating.ttft_s <= SLO.ttft_s
     assert 0 < rating.tok_s.p10 < rating.tok_s.p50 < rating.tok_s.p90
     assert rating.tok_s.p50 == pytest.approx(rating.request_s.p50 * CONV.output_tok)
-    assert rating.basis == "data-sheet"
+
+
+def test_a_rating_says_whether_kernels_of_its_chip_were_measured():
+    assert best("h200", "qwen3-32b").basis == "calibrated"
+    assert best("thead-ppu-810e", "qwen3-32b").basis == "pooled"
+    assert best("a100-80", "kimi-k2").basis == "data-sheet"  # a refusal
+
+
+def test_the_power_of_a_rating_lies_between_idle_and_tdp_or_is_none():
+    rating = best("h20-96", "qwen3-32b")
+    assert rating.chips * 65 < rating.power_w < rating.chips * 400
+    assert best("tpu-v6e", "qwen3-8b").power_w == 0  # no published TDP
 
 
 def test_the_best_config_is_best_per_chip_among_those_tried():

@@ -35,7 +35,7 @@ def test_a_result_says_where_it_came_from(scenario):
     assert len(result["snapshot_digest"]) == len(result["inputs_digest"]) == 64
     assert {row["kind"] for row in result["ratings"]} == {"h20-8x", "ppu-16x"}
     assert all(row["basis"] for row in result["ratings"])
-    assert any("not calibrated" in line for line in result["assumptions"])
+    assert any("no rate is fitted to a measured service" in line for line in result["assumptions"])
 
 
 def test_a_scenario_that_starts_in_mid_month_judges_the_whole_month(scenario):
