@@ -18,7 +18,6 @@ from accelerator.estimate import StepEstimate, step_estimate
 from accelerator.facts import Figure
 from accelerator.families import kernel_file_read
 from accelerator.fitting import (
-    MICROBENCH,
     calibration_make,
     calibration_write,
     families_wanted,
@@ -85,7 +84,12 @@ def _parser() -> argparse.ArgumentParser:
     kernels.set_defaults(command=_kernels)
 
     fit = commands.add_parser("fit", help="fit kernel files, measure errors on rows held out, write the calibration")
-    fit.add_argument("--data", type=Path, default=KERNEL_DATA_FOLDER, help=f"default: {KERNEL_DATA_FOLDER}")
+    fit.add_argument(
+        "--data",
+        type=Path,
+        action="append",
+        help=f"folder of kernel files; may be repeated, to fit them together; default: {KERNEL_DATA_FOLDER}",
+    )
     fit.add_argument("--out", type=Path, default=CALIBRATION_FOLDER, help="default: accelerator/data/calibration")
     fit.add_argument("--family", action="append", default=[], help="only this one; may be repeated")
     _add_chips(fit)
@@ -195,7 +199,8 @@ def _step_lines(estimate: StepEstimate) -> Iterator[str]:
     yield (
         f"{'memory':26} weights {memory.weights_byte / GIB:.1f}, activations {memory.activations_byte / GIB:.1f}, "
         f"engine {memory.engine_byte / GIB:.1f}, KV {memory.kv_byte / GIB:.1f} of {memory.usable_byte / GIB:.1f} GiB; "
-        f"at most {memory.seqs_most(max(1.0, estimate.context_tok))} sequences of this context"
+        f"at most {memory.seqs_most(estimate.sequence_tok)} sequences of this length"
+        f"{'' if estimate.fits else ': THIS STEP DOES NOT FIT'}"
     )
     if math.isnan(estimate.power_w):
         yield f"{'power':26} unknown: {estimate.chip.slug} has no published TDP"
@@ -224,12 +229,13 @@ def _kernels(options: argparse.Namespace) -> Iterator[str]:
 def _fit(options: argparse.Namespace) -> Iterator[str]:
     families = families_wanted(options.family)
     chips = _chips_known(options)
-    files = files_read(options.data, chips)
+    folders = options.data or [KERNEL_DATA_FOLDER]
+    files = files_read(folders, chips)
     for family in families:
         if family.name not in files:
-            yield f"{family.name}: no rows in {options.data}"
+            yield f"{family.name}: no rows in {', '.join(map(str, folders))}"
             continue
-        always = microbench_read(options.data / MICROBENCH, chips) if family.name == "gemm" else None
+        always = microbench_read(folders, chips) if family.name == "gemm" else None
         calibration = calibration_make(family, files[family.name], fitted_on=options.date, always=always)
         path = calibration_write(calibration, options.out)
         yield from report_lines(calibration)

@@ -15,7 +15,7 @@ cdef enum:
     MOST_SHAPE = 16
     MOST_PARAMETERS = 16
 
-cdef double COPIES = 5.0, CHAIN_ROWS = 40.0, EDGE = 4.0, QUERY_TILE = 128.0
+cdef double COPIES = 5.0, CHAIN_ROWS = 40.0, EDGE = 4.0, QUERY_TILE = 128.0, WALK_TOK = 4096.0
 cdef double LEAVE_RATIO = 0.12, LEAVE_BYTE = 16384.0, ONE_SHOT_RATIO = 0.87, ONE_SHOT_BYTE = 6e6
 
 cdef Py_ssize_t[8] SIZES = [2, 11, 12, 12, 12, 14, 15, 11]
@@ -79,8 +79,9 @@ cdef inline void _attention_prefill(const double* s, const double* p, double* ou
         pairs += p[11] * (full - pairs)
     cdef double pair_s = 4 * head_dim * cores / (s[8] * p[1]) + 1 / p[2]
     cdef double compute_s = batch * heads * (pairs * pair_s + padded / tile_rows * p[7]) / cores
-    cdef double longest_s = tile_rows * _less(2 * pairs / padded, padded + past_tok) * pair_s + p[7]
+    cdef double longest_s = tile_rows * _less(2 * pairs / padded, padded + _less(past_tok, WALK_TOK)) * pair_s + p[7]
     cdef double byte = batch * tok * head_dim * (4 * heads + p[6] * 2 * kv_heads * (2 + s[7]))
+    byte += batch * (_less(past_tok, window_tok) if window_tok > 0 else past_tok) * head_dim * 2 * kv_heads * s[7]
     cdef double gain = 1 + p[4] / (1 + _square(byte / (s[11] * p[5])))
     cdef double memory_s = byte / (s[9] * p[3] * gain)
     out[0] = p[0] + memory_s + compute_s + p[8] * longest_s
@@ -111,10 +112,13 @@ cdef inline void _latent_prefill(const double* s, const double* p, double* out) 
     cdef double tok = s[0], batch = s[1], heads = s[3], width = s[4] + s[5], eager = s[7]
     cdef double query_tiles = _more(1.0, tok / QUERY_TILE)
     cdef double pairs = tok * (s[2] + (tok + QUERY_TILE) / 2) + p[5] * query_tiles * QUERY_TILE
-    cdef double flop = 2 * width * batch * heads * pairs + eager * 2 * 512 * 256 * batch * tok * heads
-    cdef double compute_s = flop / (s[8] * p[2]) * (1 + p[4] * s[10] / (batch * heads * query_tiles))
+    cdef double expand_flop = 2.0 * 512 * 256 * batch * heads
+    cdef double flop = 2 * width * batch * heads * pairs + eager * tok * expand_flop
+    cdef double busy_flop = flop * (1 + p[4] * s[10] / (batch * heads * query_tiles)) + s[2] * expand_flop
+    cdef double compute_s = busy_flop / (s[8] * p[2])
     cdef double byte = batch * tok * (
         heads * (2 * width * 2 + s[6] * (2 * s[4] + s[5]) + eager * 448 * 2) + 576 * 2)
+    byte += batch * s[2] * (heads * width * 2 + 576 * 2)
     cdef double memory_s = byte * (1 - exp(-byte / (p[6] * s[11]))) / (s[9] * p[3])
     out[0] = _norm(p[0] + _norm(compute_s, memory_s, p[7]), eager * p[1], EDGE)
     out[1], out[2] = compute_s, memory_s

@@ -29,6 +29,9 @@ EDGE = 4.0
 QUERY_TILE = 128.0
 """Rows of a query tile of latent prefill. [-]"""
 
+WALK_TOK = 4096.0
+"""Cached tokens that one core walks through in prefill; a longer prefix is split over cores. [tok]"""
+
 LEAVE_RATIO, LEAVE_BYTE = 0.12, 16384.0
 """Start-up rises by so much once messages outgrow the smallest protocol. [-], [byte]"""
 
@@ -99,8 +102,9 @@ def attention_prefill(s: Sequence[float], p: Sequence[float]) -> Parts:
         pairs += leak * (full - pairs)
     pair_s = 4 * head_dim * cores / (peak_flop_s * compute_ratio) + 1 / exp_rate
     compute_s = batch * heads * (pairs * pair_s + padded / tile_rows * tile_s) / cores
-    longest_s = tile_rows * min(2 * pairs / padded, padded + past_tok) * pair_s + tile_s
+    longest_s = tile_rows * min(2 * pairs / padded, padded + min(past_tok, WALK_TOK)) * pair_s + tile_s
     byte = batch * tok * head_dim * (4 * heads + kv_pass * 2 * kv_heads * (2 + kv_byte))
+    byte += batch * min(past_tok, window_tok or past_tok) * head_dim * 2 * kv_heads * kv_byte
     gain = 1 + cache_gain / (1 + (byte / (cache_byte * cache_share)) ** 2)
     memory_s = byte / (memory_byte_s * memory_ratio * gain)
     return launch_s + memory_s + compute_s + tail * longest_s, compute_s, memory_s
@@ -137,13 +141,16 @@ def latent_prefill(s: Sequence[float], p: Sequence[float]) -> Parts:
     query_tiles = max(1.0, tok / QUERY_TILE)
     tiles = batch * heads * query_tiles
     pairs = tok * (past_tok + (tok + QUERY_TILE) / 2) + tile_tok * query_tiles * QUERY_TILE
-    flop = 2 * (qk_width + v_width) * batch * heads * pairs + eager * 2 * 512 * 256 * batch * tok * heads
-    compute_s = flop / (peak_flop_s * compute_ratio) * (1 + half_tile * cores / tiles)
+    expand_flop = 2 * 512 * 256 * batch * heads
+    flop = 2 * (qk_width + v_width) * batch * heads * pairs + eager * tok * expand_flop
+    busy_flop = flop * (1 + half_tile * cores / tiles) + past_tok * expand_flop
+    compute_s = busy_flop / (peak_flop_s * compute_ratio)
     byte = (
         batch
         * tok
         * (heads * (2 * (qk_width + v_width) * 2 + quantises * (2 * qk_width + v_width) + eager * 448 * 2) + 576 * 2)
     )
+    byte += batch * past_tok * (heads * (qk_width + v_width) * 2 + 576 * 2)
     memory_s = byte * (1 - math.exp(-byte / (cache_share * cache_byte))) / (memory_byte_s * memory_ratio)
     time_s = launch_s + norm(compute_s, memory_s, overlap)
     return norm(time_s, eager * host_s, EDGE), compute_s, memory_s

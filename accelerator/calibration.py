@@ -49,8 +49,8 @@ class Calibration:
     errors: Mapping[str, Any]
 
     def basis(self, members: Sequence[str]) -> str:
-        """Return ``calibrated`` if the chip itself was measured in this family, else ``pooled``."""
-        return CALIBRATED if chip_of(members) in self.chips else POOLED
+        """Return ``calibrated`` if this very cell (chip, engine, format) was measured, else ``pooled``."""
+        return CALIBRATED if members[-1] in self.fit.members[-1] else POOLED
 
     @cached_property
     def chips(self) -> frozenset[str]:

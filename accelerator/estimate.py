@@ -22,6 +22,7 @@ from accelerator.operators import (
     attention_layers,
     config_check,
     index_byte_per_context_tok,
+    index_flop_per_pair,
     state_byte_per_seq,
 )
 from accelerator.power import busy_s, chip_powers_w
@@ -30,6 +31,7 @@ from accelerator.roofline import (
     attention_basis,
     decode_times,
     engine_of_config,
+    index_s,
     prefill_times,
     program_make,
     stream_s,
@@ -53,8 +55,8 @@ class StepRow:
         How often it is launched.
     flop, byte : float
         Work, and weights, activations, cache or messages moved. [flop], [byte]
-    time_s, compute_s, memory_s : float
-        Time; what it would be with arithmetic alone, with memory alone (with the link alone, of a collective). [s]
+    time_s, compute_s, memory_s, link_s : float
+        Time; what it would be with arithmetic alone, with memory alone, with the link alone. [s]
     bound_by : str
         compute, memory, link or overhead (launches and waiting).
     basis : str
@@ -68,6 +70,7 @@ class StepRow:
     time_s: float
     compute_s: float
     memory_s: float
+    link_s: float
     bound_by: str
     basis: str
 
@@ -78,10 +81,8 @@ class StepEstimate:
 
     Parameters
     ----------
-    chip, model, engine : str
-        Slugs and engine family.
-    config : DeploymentConfig
-        How the replica is spread.
+    chip, model, config, efficiency
+        What runs where, how the replica is spread, what an engine adds.
     batch, context_tok, prefill_tok, past_tok : float
         Decoding sequences, KV tokens of each, prompt tokens in the same step, tokens of that prompt that are cached.
     rows : tuple of StepRow
@@ -108,6 +109,18 @@ class StepEstimate:
     def time_s(self) -> float:
         """Median time of the step. [s]"""
         return sum(row.time_s for row in self.rows)
+
+    @property
+    def sequence_tok(self) -> float:
+        """KV tokens that the longest sequence of the step holds after it. [tok]"""
+        return max(self.context_tok + 1 if self.batch else 0.0, self.past_tok + self.prefill_tok)
+
+    @property
+    def fits(self) -> bool:
+        """Whether the sequences of the step find room in memory at their lengths."""
+        decoding_byte = self.batch * self.memory.sequence_byte(self.context_tok + 1)
+        prompt_byte = self.memory.sequence_byte(self.past_tok + self.prefill_tok) if self.prefill_tok else 0.0
+        return decoding_byte + prompt_byte <= self.memory.kv_byte
 
     @property
     def energy_j(self) -> float:
@@ -144,7 +157,7 @@ class StepEstimate:
         """Return the estimate as JSON-ready values; every key carries its unit. None: unknown, or without a limit."""
         room_tok = self.memory.kv_room_tok
         longest_tok = self.memory.context_most_tok(max(self.batch, 1.0))
-        most = self.memory.seqs_most(max(self.context_tok + self.prefill_tok, 1.0))
+        most = self.memory.seqs_most(self.sequence_tok)
         return {
             "chip": self.chip.slug,
             "model": self.model.slug,
@@ -156,6 +169,7 @@ class StepEstimate:
             "past_tok": self.past_tok,
             "step_s": self.band_s.as_dict(),
             "tok_s": self.batch / self.time_s,
+            "fits": self.fits,
             "binding": self.binding,
             "operators": [{**asdict(row), "share": row.time_s / self.time_s} for row in self.rows],
             "drivers": [{"input": name, "at_low": low, "at_high": high} for name, low, high in self.drivers],
@@ -202,11 +216,13 @@ def step_estimate(
     sizes = (batch, context_tok, prefill_tok, past_tok)
     if not (all(0 <= size < math.inf for size in sizes) and batch + prefill_tok > 0):
         raise ConfigError("a step has sequences or prompt tokens, and no length is negative or infinite")
+    if past_tok and not prefill_tok:
+        raise ConfigError("cached tokens belong to a prompt: a step with past tokens has prompt tokens too")
     memory = memory_fit(chip, model, config, efficiency=efficiency)
     rows = step_rows(
         chip, model, config, batch, context_tok, prefill_tok=prefill_tok, past_tok=past_tok, efficiency=efficiency
     )
-    parts = np.array([(row.time_s, row.compute_s, 0.0 if row.bound_by == "link" else row.memory_s) for row in rows])
+    parts = np.array([(row.time_s, row.compute_s, row.memory_s) for row in rows])
     idle_w, tdp_w = chip_powers_w(chip)
     time_s = float(parts[:, 0].sum())
     busy_ratio = min(1.0, float(busy_s(parts, efficiency).sum()) / time_s)
@@ -249,14 +265,16 @@ def step_rows(
         )
     for layers in attention_layers(model, config):
         rows += _attention_rows(chip, layers, config, efficiency, batch, context_tok, prefill_tok, past_tok)
-    for name, byte in (
-        ("linear state", batch * state_byte_per_seq(model, config)),
-        ("indexer keys", batch * context_tok * index_byte_per_context_tok(model, config)),
-    ):
-        time_s = stream_s(chip, config, efficiency, byte)
-        rows.append(_row(name, 0, 0.0, byte, np.array([time_s, 0.0, time_s]), "assumed"))
+    state_byte = batch * state_byte_per_seq(model, config)
+    state_s = stream_s(chip, config, efficiency, state_byte)
+    rows.append(_row("linear state", 0, 0.0, state_byte, np.array([state_s, 0.0, state_s]), "assumed"))
+    seen_tok, pairs = batch * context_tok, prefill_tok * (past_tok + prefill_tok / 2)
+    index_time_s = index_s(chip, model, config, efficiency, decode_pairs=seen_tok, pairs=pairs)
+    index_flop = index_flop_per_pair(model, config) * (seen_tok + pairs)
+    index_byte = seen_tok * index_byte_per_context_tok(model, config)
+    rows.append(_row("indexer", 0, index_flop, index_byte, np.array([index_time_s, index_time_s, 0.0]), "assumed"))
     host_s = efficiency.host_step_s
-    rows.append(StepRow("host", 0, 0.0, 0.0, host_s, 0.0, 0.0, OVERHEAD, "assumed"))
+    rows.append(StepRow("host", 0, 0.0, 0.0, host_s, 0.0, 0.0, 0.0, OVERHEAD, "assumed"))
     return tuple(row for row in rows if row.time_s > 0)
 
 
@@ -295,4 +313,5 @@ def _row(
     bound_by = OVERHEAD
     if max(compute_s, memory_s) >= rest_s:
         bound_by = "compute" if compute_s > memory_s else ("link" if link else "memory")
-    return StepRow(name, launches, flop, byte, time_s, compute_s, memory_s, bound_by, basis)
+    moved_s = (0.0, memory_s) if link else (memory_s, 0.0)
+    return StepRow(name, launches, flop, byte, time_s, compute_s, *moved_s, bound_by, basis)

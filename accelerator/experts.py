@@ -67,6 +67,9 @@ DTYPES: Mapping[str, str] = MappingProxyType({
 AMPERE_CORE_FLOP_S = 2.9e12
 """Peak of Ampere's matrix instructions on one core, which Marlin uses on every chip (312 TFLOP/s on 108). [flop/s]"""
 
+MARLIN = frozenset({"ampere", "ada", "hopper", "blackwell", "blackwell-rtx"})
+"""Architectures that Marlin kernels run on."""
+
 XE_TOK, XE_RATIO = 64.0, 0.6
 """Tokens above which the Xe kernel changes and reads weights at so much of the bandwidth. [tok], [-]"""
 
@@ -116,7 +119,7 @@ def kernel_of(chip: ChipSpec, engine: str, kind: str) -> str:
     """Return the kernel that an engine usually picks for a format on a chip."""
     if engine == "vllm-ascend":
         return "grouped"
-    if kind in {"int4", "mxfp4_wo"} and engine != "trtllm":
+    if kind in {"int4", "mxfp4_wo"} and engine != "trtllm" and chip.architecture in MARLIN:
         return "marlin"
     by_architecture = {"blackwell": "trtllmgen", "blackwell-rtx": "cutlass", "xe2": "xpu"}
     if chip.architecture in by_architecture:
@@ -168,9 +171,9 @@ def experts_shape(
 
 def row_parse(row: Mapping[str, str], chips: Chips = None) -> KernelRow:
     """Return a row of a moe file."""
-    if row["dtype"] not in DTYPES:
+    if row["dtype"].lower() not in DTYPES:
         raise KernelRowError(f'dtype "{row["dtype"]}" is not known; known are {", ".join(DTYPES)}')
-    chip, kind, engine = row_chip(row["chip"], chips), DTYPES[row["dtype"]], engine_of(row["engine"])
+    chip, kind, engine = row_chip(row["chip"], chips), DTYPES[row["dtype"].lower()], engine_of(row["engine"])
     kernel = _row_kernel(chip, row["kernel_source"])
     tok, hidden, ffn, topk, total, tp, ep = (
         row_number(row, name)
@@ -178,6 +181,8 @@ def row_parse(row: Mapping[str, str], chips: Chips = None) -> KernelRow:
             "num_tokens", "hidden_size", "inter_size", "topk", "num_experts", "moe_tp_size", "moe_ep_size",
         )
     )  # fmt: skip
+    if topk > total or ep > total:
+        raise KernelRowError(f"topk {topk:g} and moe_ep_size {ep:g} are at most num_experts, {total:g}")
     return KernelRow(
         shape=experts_shape(
             chip,

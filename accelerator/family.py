@@ -16,6 +16,12 @@ from accelerator.pooling import Parameter
 CORES_ASSUMED = 128.0
 """Cores of a chip whose count is not public: that of the median data-centre chip that is. [-]"""
 
+SMALL_CORES = frozenset({
+    "ampere", "ada", "hopper", "blackwell", "blackwell-rtx", "xe2", "davinci", "cdna3", "cdna4", "musa", "metax",
+    "hygon",
+})  # fmt: skip
+"""Architectures whose cores work on a tile each, as the formulas take it: a TPU's two or a Trainium's eight do not."""
+
 CACHE_ASSUMED_BYTE = 50e6
 """Last-level cache of a chip whose size is not public. [byte]"""
 
@@ -27,6 +33,7 @@ COLD_CACHE_BYTE = 1.0
 ENGINES: Mapping[str, str] = MappingProxyType({
     "trtllm": "trtllm", "tensorrt-llm": "trtllm", "vllm": "vllm", "sglang": "sglang", "vllm-ascend": "vllm-ascend",
     "vllm/sarathi (vidur profiler)": "vidur",
+    "torch": "vllm",  # a device measured by itself: the same libraries
 })  # fmt: skip
 """Engine families by what kernel files call them, in lower case. Any other name is a family that was not seen."""
 
@@ -123,8 +130,8 @@ def peak_flop_s(chip: ChipSpec, precision: str) -> float:
 
 
 def cores_of(chip: ChipSpec) -> float:
-    """Return a chip's cores, or the assumed number where none is published. [-]"""
-    return chip.cores.value if chip.cores else CORES_ASSUMED
+    """Return a chip's cores; the assumed number where none is published, or they are few and large. [-]"""
+    return chip.cores.value if chip.cores and chip.architecture in SMALL_CORES else CORES_ASSUMED
 
 
 def cache_byte_of(chip: ChipSpec) -> float:

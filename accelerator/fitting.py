@@ -54,6 +54,8 @@ class Held:
     def summary(self) -> dict[str, Any]:
         """Return the figures that are committed with a fit."""
         by_chip = self.by_chip()
+        if not by_chip:
+            return {"median_over_chips": None, "pooled_median": None, "by_chip": {}, "coverage_before_factor": None}
         return {
             "median_over_chips": _round(np.median(list(by_chip.values()))),
             "pooled_median": _round(np.median(self.error_ratio)),
@@ -63,34 +65,48 @@ class Held:
 
     def factor(self) -> float:
         """Return the factor on standard deviations with which P10 to P90 hold 80 % of the rows. [-]"""
-        return float(np.quantile(np.abs(self.z), 0.8)) / Z90
+        return float(np.quantile(np.abs(self.z), 0.8)) / Z90 if len(self.z) else 1.0
 
     def coverage(self, factor: float) -> float:
         """Return the share of rows between P10 and P90 once bands are multiplied by the factor. [-]"""
-        return float(np.mean(np.abs(self.z) < Z90 * factor))
+        return float(np.mean(np.abs(self.z) < Z90 * factor)) if len(self.z) else 0.0
 
 
-def files_read(folder: Path, chips: Chips = None) -> dict[str, KernelFile]:
-    """Return the kernel files of a folder by family; several files of one family are an error."""
+def files_read(folders: Sequence[Path], chips: Chips = None) -> dict[str, KernelFile]:
+    """Return the kernel files of folders by family, those of one family together."""
     found: dict[str, KernelFile] = {}
-    for path in sorted([*folder.glob("*.csv.gz"), *folder.glob("*.csv")]):
+    for path in (path for folder in folders for path in sorted([*folder.glob("*.csv.gz"), *folder.glob("*.csv")])):
         if path.name == MICROBENCH:
             continue
         file = kernel_file_read(path, chips)
-        if file.family.name in found:
-            raise AcceleratorError(f"{path}: {file.family.name} rows were already read from another file of the folder")
-        found[file.family.name] = file
+        before = found.get(file.family.name)
+        found[file.family.name] = files_joined(before, file) if before else file
     if not found:
-        raise AcceleratorError(f"{folder} has no kernel file (*.csv.gz)")
+        raise AcceleratorError(f"{', '.join(map(str, folders))} has no kernel file (*.csv.gz)")
     return found
 
 
-def microbench_read(path: Path, chips: Chips = None) -> Rows | None:
-    """Return the rows of a microbenchmark file that say something about matrix products or memory."""
-    if not path.exists():
+def files_joined(first: KernelFile, second: KernelFile) -> KernelFile:
+    """Return two files of a family as one."""
+    return KernelFile(
+        family=first.family,
+        count=first.count + second.count,
+        at=np.concatenate([first.at, first.count + second.at]),
+        rows=joined_rows(first.rows, second.rows),
+        groups=first.groups + second.groups,
+        reasons=dict(first.reasons) | {first.count + row: reason for row, reason in second.reasons.items()},
+    )
+
+
+def microbench_read(folders: Sequence[Path], chips: Chips = None) -> Rows | None:
+    """Return the rows of the folders' microbenchmarks that say something about matrix products or memory."""
+    found = []
+    for path in (folder / MICROBENCH for folder in folders):
+        if path.exists():
+            with path.open(newline="", encoding="utf-8") as file:
+                found += [parsed for row in csv.DictReader(file) if (parsed := microbench_parse(row, chips))]
+    if not found:
         return None
-    with path.open(newline="", encoding="utf-8") as file:
-        found = [parsed for row in csv.DictReader(file) if (parsed := microbench_parse(row, chips))]
     members = np.array([row.members for row, _ in found], dtype=object).reshape(len(found), len(GEMM.levels))
     return Rows(
         shape=np.array([row.shape for row, _ in found]).reshape(len(found), len(GEMM.shape)),
@@ -130,6 +146,8 @@ def calibration_make(family: Family, file: KernelFile, *, fitted_on: str, always
         More rows for every fit, whose errors are not counted.
     """
     measured = np.isfinite(file.rows.latency_s)
+    if not measured.any():
+        raise AcceleratorError(f"{family.name}: no row has a latency and a chip that is known")
     rows = file.rows.take(measured)
     groups = [group for group, known in zip(file.groups, measured, strict=True) if known]
     shapes, chips = shapes_held(family, rows, groups, always), chips_held(family, rows, always)
@@ -168,6 +186,9 @@ def report_lines(calibration: Calibration) -> Iterator[str]:
     yield f"{calibration.family.name}: {calibration.fit.rows} rows"
     for what, title in (("shapes_held_out", "shapes held out"), ("chips_held_out", "chips held out")):
         summary: Mapping[str, Any] = calibration.errors[what]
+        if not summary["by_chip"]:
+            yield f"  {title}: not measured, there is nothing beside them"
+            continue
         by_chip = "  ".join(f"{chip} {value:.1%}" for chip, value in summary["by_chip"].items())
         yield (
             f"  {title}: median over chips {summary['median_over_chips']:.1%}, pooled {summary['pooled_median']:.1%}, "

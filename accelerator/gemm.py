@@ -119,9 +119,9 @@ def stream_shape(chip: ChipSpec, byte: float) -> tuple[float, ...]:
 
 def row_parse(row: Mapping[str, str], chips: Chips = None) -> KernelRow:
     """Return a row of a gemm file."""
-    if row["dtype"] not in DTYPES:
+    if row["dtype"].lower() not in DTYPES:
         raise KernelRowError(f'dtype "{row["dtype"]}" is not known; known are {", ".join(DTYPES)}')
-    chip, kind = row_chip(row["chip"], chips), DTYPES[row["dtype"]]
+    chip, kind = row_chip(row["chip"], chips), DTYPES[row["dtype"].lower()]
     m, n, k = (row_number(row, name) for name in "mnk")
     return KernelRow(
         shape=gemm_shape(chip, kind, rows=m, width=n, depth=k, odd=m % 4 != 0, cold=False),
@@ -135,7 +135,7 @@ def microbench_parse(row: Mapping[str, str], chips: Chips = None) -> tuple[Kerne
 
     A product's rate is taken as that of 8192 x 8192 x 8192, a memory bandwidth as a matrix-vector product of 2 GiB.
     """
-    metric, value, chip = row["metric"], row_number(row, "value", 0.0), row_chip(row["chip"], chips)
+    metric, value, chip = row["metric"], row_number(row, "value", 1e-9), row_chip(row["chip"], chips)
     size, thin = 8192.0, 32768.0
     kinds = {"fp16": "bf16", "bf16": "bf16", "int8": "int8"}
     if metric == "memory_bandwidth":

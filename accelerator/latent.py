@@ -49,8 +49,8 @@ LATENT_WIDTH, VALUE_RANK, QK_WIDTH, V_WIDTH = 576.0, 512.0, 192.0, 128.0
 NO_FP8 = frozenset({"ampere", "ada"})
 """Architectures on which rows with an FP8 cache take as long as BF16 ones."""
 
-SPLITTING = frozenset({"hopper", "blackwell"})
-"""Architectures whose decode kernels split a sequence over cores."""
+WHOLE = frozenset({"ampere", "ada", "blackwell-rtx", "xe2"})
+"""Architectures on which decode kernels walk a sequence whole; all others split it over cores."""
 
 PREFILL_PARAMETERS = (
     Parameter("launch_s", "s", "launch of the kernels", 12e-6, 0.4, 0.2),
@@ -121,8 +121,8 @@ def decode_kernel(chip: ChipSpec, engine: str, precision: str, heads: float) -> 
     """Return the kernel an engine decodes with: flashmla, triton, trt_split or trt_tile."""
     if engine == "trtllm":
         wide = chip.architecture == "blackwell-rtx" and precision == "fp8" and heads == 128
-        return "trt_split" if chip.architecture in SPLITTING or wide else "trt_tile"
-    return "flashmla" if chip.architecture in SPLITTING else "triton"
+        return "trt_tile" if chip.architecture in WHOLE and not wide else "trt_split"
+    return "triton" if chip.architecture in WHOLE else "flashmla"
 
 
 def decode_members(chip: ChipSpec, kernel: str, precision: str) -> tuple[str, ...]:

@@ -10,6 +10,9 @@ from accelerator.errors import ModelDoesNotFitError
 from accelerator.operators import ACTIVATION_BYTE, DeploymentConfig, config_check, kv_elements_per_chip, operators_list
 from accelerator.units import GIB, PRECISION_BYTE
 
+FP4_SCALE_RATIO = 1.125
+"""Size of NVFP4 weights with their scales (a byte per 16 elements) over without. [-]"""
+
 
 @dataclass(frozen=True)
 class MemoryFit:
@@ -103,7 +106,7 @@ def memory_fit(
     config_check(model, config)
     chips_of_stage = config.tp * config.dp
     usable_byte = config.chips * chip.memory_byte.value * efficiency.memory_use_ratio
-    scale = efficiency.weight_scale_ratio if config.weight_precision != "bf16" else 1.0
+    scale = {"bf16": 1.0, "fp4": FP4_SCALE_RATIO}.get(config.weight_precision, efficiency.weight_scale_ratio)
     weights_byte = chips_of_stage * sum(
         op.weight_byte * (scale if op.quantised else 1.0) for op in operators_list(model, config)
     )

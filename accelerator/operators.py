@@ -398,7 +398,7 @@ def _collectives(model: ModelSpec, config: DeploymentConfig) -> list[Operator]:
         )
     if config.ep > 1 and config.dp > 1 and model.moe_layers:
         copies = model.experts_active / config.tp / config.micro  # a group's tp chips share the sending of its tokens
-        out_byte = copies * model.hidden * min(PRECISION_BYTE[config.weight_precision], ACTIVATION_BYTE)
+        out_byte = copies * model.hidden * PRECISION_BYTE[config.compute_precision]
         ops += [
             _collective("dispatch", "alltoall", config, out_byte, config.ep, model.moe_layers),
             _collective("combine", "alltoall", config, copies * row_byte, config.ep, model.moe_layers),
@@ -471,3 +471,8 @@ def state_byte_per_seq(model: ModelSpec, config: DeploymentConfig) -> float:
 def index_byte_per_context_tok(model: ModelSpec, config: DeploymentConfig) -> float:
     """Return the indexer's keys that one chip reads per token of context that a decoded token sees. [byte/tok]"""
     return model.index_byte_per_tok / config.micro
+
+
+def index_flop_per_pair(model: ModelSpec, config: DeploymentConfig) -> float:
+    """Return the work of the indexer on one chip per pair of a new token and one before it, all layers. [flop]"""
+    return 2 * model.index_heads * model.index_dim * model.softmax_layers / config.micro

@@ -21,7 +21,15 @@ from accelerator.collectives import collective_row
 from accelerator.efficiency import Efficiency
 from accelerator.families import FAMILIES
 from accelerator.family import engine_usual, peak_flop_s
-from accelerator.operators import AttentionLayers, DeploymentConfig, Operator, attention_layers, operators_list
+from accelerator.operators import (
+    AttentionLayers,
+    DeploymentConfig,
+    Operator,
+    attention_layers,
+    index_byte_per_context_tok,
+    index_flop_per_pair,
+    operators_list,
+)
 
 Floats = NDArray[np.float64]
 
@@ -204,7 +212,8 @@ def decode_times(
     number, context = np.broadcast_arrays(np.asarray(seqs, dtype=np.float64), np.asarray(context_tok, dtype=np.float64))
     if layers.latent and layers.window_tok:
         context = np.minimum(context, layers.window_tok)
-    columns = {0: number * layers.seq_ratio, 1: context}
+    # One sequence crosses all layers by itself, however many groups and stages there are.
+    columns = {0: np.maximum(number * layers.seq_ratio, np.minimum(number, 1.0)), 1: context}
     return _attention_times(name, sizes, cell, layers, efficiency, columns, number > 0)
 
 
@@ -226,10 +235,13 @@ def prefill_times(
     """
     name, sizes, cell = _prefill_row(chip, layers, config)
     new, past = np.broadcast_arrays(np.asarray(tok, dtype=np.float64), np.asarray(past_tok, dtype=np.float64))
-    if layers.latent and layers.window_tok:
-        past = np.minimum(past, np.maximum(0.0, layers.window_tok - new / 2))
+    share = np.ones(new.shape)
+    if layers.latent and layers.window_tok:  # every token attends to what it picks, at most
+        each = np.minimum(past + new / 2, layers.window_tok)
+        past = np.maximum(0.0, each - new / 2)
+        share = np.minimum(1.0, each / np.maximum(new / 2, 0.5))
     columns = {0: np.maximum(new, 1.0), 1: np.full(new.shape, layers.seq_ratio), 2: past}
-    return _attention_times(name, sizes, cell, layers, efficiency, columns, new > 0)
+    return _attention_times(name, sizes, cell, layers, efficiency, columns, new > 0) * share[:, None]
 
 
 def _attention_times(
@@ -318,6 +330,32 @@ def stream_s(chip: ChipSpec, config: DeploymentConfig, efficiency: Efficiency, b
     return byte / (chip.memory_byte_s.value * ratio) * efficiency.time_ratio("stream")
 
 
+def index_s(
+    chip: ChipSpec,
+    model: ModelSpec,
+    config: DeploymentConfig,
+    efficiency: Efficiency,
+    *,
+    decode_pairs: float,
+    pairs: float,
+) -> float:
+    """Return the time of a sparse model's indexer, which scores every token before a new one. [s]
+
+    Parameters
+    ----------
+    decode_pairs, pairs : float
+        Tokens of context that the decodes look at, whose keys are read; pairs of prompt tokens.
+    """
+    if not model.index_topk:
+        return 0.0
+    precision = next((p for p in ("fp8", "int8") if p in chip.peak_flop_s), "bf16")
+    cell = cell_take("gemm", gemm.gemm_members(chip, engine_of_config(chip, config), precision))
+    pair_s = index_flop_per_pair(model, config) / (peak_flop_s(chip, precision) * float(cell.values[1]))
+    read_s = stream_s(chip, config, efficiency, index_byte_per_context_tok(model, config))
+    ratio = efficiency.time_ratio("attention")
+    return decode_pairs * max(pair_s * ratio, read_s) + pairs * pair_s * ratio
+
+
 # --- how far off the fit may be ---------------------------------------------------------------------------------------
 @lru_cache(maxsize=2048)
 def spreads(chip: ChipSpec, model: ModelSpec, config: DeploymentConfig) -> Mapping[str, float]:
@@ -370,8 +408,3 @@ def _parameter_sd(code: int, sizes: Floats, parameters: Floats, cell: CellParame
     kernels.roofline.family_times_s(code, np.tile(sizes, (count + 1, 1)), tried, out)
     slope = (np.log(out[1:, 0]) - math.log(out[0, 0])) / step
     return float(out[0, 0]), cell.band_factor * math.sqrt(max(0.0, float(slope @ cell.covariance @ slope)))
-
-
-def flop_s(chip: ChipSpec, precision: str) -> float:
-    """Return the dense peak of a chip in a precision; PrecisionError if it does not compute in it. [flop/s]"""
-    return peak_flop_s(chip, precision)

@@ -26,11 +26,10 @@ from accelerator.operators import (
     DeploymentConfig,
     attention_layers,
     config_check,
-    index_byte_per_context_tok,
     state_byte_per_seq,
 )
 from accelerator.power import Activity, busy_s, chip_powers_w
-from accelerator.roofline import Floats, decode_times, prefill_times, program_make, spreads, stream_s
+from accelerator.roofline import Floats, decode_times, index_s, prefill_times, program_make, spreads, stream_s
 from accelerator.units import quantile_z
 
 __all__ = ["DeploymentConfig", "StepTable", "step_table_build"]
@@ -303,13 +302,13 @@ class _DecodeParts:
             time_s += far[:, 0].sum()
             busy += busy_s(far, efficiency).sum()
         state_s = stream_s(chip, config, efficiency, state_byte_per_seq(model, config))
-        index_s = stream_s(chip, config, efficiency, index_byte_per_context_tok(model, config))
+        index_tok_s = index_s(chip, model, config, efficiency, decode_pairs=1.0, pairs=0.0)
         seqs = np.arange(config.max_seqs + 1, dtype=np.float64)
         self.fixed_s = np.interp(
             seqs, np.concatenate([[0.0], nodes]), np.concatenate([[0.0], np.maximum(fixed_s, 0.0)])
         )
         self.fixed_s += state_s * seqs
-        self.context_s_per_tok = np.interp(seqs, nodes, slopes[False]) + index_s
+        self.context_s_per_tok = np.interp(seqs, nodes, slopes[False]) + index_tok_s
         self.window_s_per_tok = np.interp(seqs, nodes, slopes[True])
         self.busy_ratio = float(busy / time_s) if time_s else efficiency.activity_memory_ratio
 
@@ -344,4 +343,5 @@ def _prefill_parts(chip: ChipSpec, model: ModelSpec, config: DeploymentConfig, e
         time_s += times[1, 0]
         busy += busy_s(times, efficiency)[1]
     ratio = float(busy / time_s) if time_s else efficiency.activity_compute_ratio
-    return _PrefillParts(float(slopes[False]), float(slopes[True]), float(fixed_s), ratio)
+    full_s = float(slopes[False]) + index_s(chip, model, config, efficiency, decode_pairs=0.0, pairs=1.0)
+    return _PrefillParts(full_s, float(slopes[True]), float(fixed_s), ratio)

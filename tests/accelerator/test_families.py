@@ -251,7 +251,7 @@ def test_a_chip_never_measured_is_predicted_from_its_kin(name, predict):
     row = ROWS[name]
     calibration = calibration_load(name)
     kin, unseen = predict(text_of(row | {"chip": "gb200"}, row | {"chip": "gb300"}))
-    assert calibration.basis(FAMILIES[name].row_parse(row | {"chip": "gb200"}).members) == "calibrated"
+    assert "gb200" in calibration.chips
     assert calibration.basis(FAMILIES[name].row_parse(row | {"chip": "gb300"}).members) == "pooled"
     assert float(unseen["latency_ms"]) == pytest.approx(float(kin["latency_ms"]), rel=0.5)
     width, kin_width = (np.log(float(answer["p90"]) / float(answer["latency_ms"])) for answer in (unseen, kin))

@@ -1,6 +1,7 @@
 """Fitting, on a small folder of invented chips' worth of rows made with the formulas themselves."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -13,12 +14,14 @@ from accelerator.errors import AcceleratorError
 from accelerator.families import FAMILIES, kernel_file_read, times_s
 from accelerator.fitting import (
     Held,
+    calibration_make,
     chips_held,
     families_wanted,
     family_fit,
     files_read,
     joined_rows,
     microbench_read,
+    report_lines,
     shapes_held,
 )
 from accelerator.gemm import GEMM
@@ -191,7 +194,7 @@ def test_whole_shape_groups_are_held_out_on_all_chips_at_once(gemm_rows_read, mo
 
 
 def test_a_chip_left_out_is_left_out_of_everything(gemm_rows_read, folder, monkeypatch):
-    always = microbench_read(folder / "microbench.csv")
+    always = microbench_read([folder])
     kept = recorded_fits(monkeypatch)
     chips_held(GEMM, gemm_rows_read.rows, joined_rows(always, gemm_rows_read.rows.take(np.arange(3))))
     by_left_out = [set(CHIPS) - {member.split("|")[0] for member in seen.members[-1]} for seen in kept]
@@ -225,18 +228,39 @@ def test_a_summary_counts_chips_the_same_whatever_their_rows():
 
 
 def test_microbenchmarks_become_products(folder, tmp_path):
-    rows = microbench_read(folder / "microbench.csv")
+    rows = microbench_read([folder])
     assert len(rows) == 2
     assert_allclose(rows.latency_s, [2 * 8192**3 / 84e12, 2 * 2**30 / 1.9e12], rtol=1e-4)
-    assert microbench_read(tmp_path / "none.csv") is None
+    assert microbench_read([tmp_path / "none"]) is None
 
 
-def test_a_folder_holds_each_family_once(folder, tmp_path):
-    assert set(files_read(folder)) == {"gemm", "collectives"}
-    for name in ("a.csv", "b.csv"):
-        (tmp_path / name).write_text((folder / "links.csv").read_text())
-    with pytest.raises(AcceleratorError, match=r"b.csv: collectives rows were already read from another file"):
-        files_read(tmp_path)
+def test_files_of_a_family_are_fitted_together(folder, tmp_path):
+    once = files_read([folder])
+    assert set(once) == {"gemm", "collectives"}
+    (tmp_path / "more.csv").write_text((folder / "links.csv").read_text())
+    twice = files_read([folder, tmp_path])["collectives"]
+    assert twice.count == 2 * once["collectives"].count
+    assert len(twice.rows) == len(twice.groups) == len(twice.at) == 2 * len(once["collectives"].rows)
+    assert twice.at[-1] == twice.count - 1
+
+
+def test_one_chip_alone_is_fitted_without_a_chip_left_out(gemm_rows_read):
+    alone = gemm_rows_read.rows.members[1] == "l40s"
+    file = replace(
+        gemm_rows_read,
+        rows=gemm_rows_read.rows.take(alone),
+        groups=tuple(group for group, is_l40s in zip(gemm_rows_read.groups, alone, strict=True) if is_l40s),
+    )
+    made = calibration_make(GEMM, file, fitted_on="2026-11-24")
+    assert made.errors["chips_held_out"]["median_over_chips"] is None
+    assert made.band_unseen == 1.0
+    assert any("not measured" in line for line in report_lines(made))
+
+
+def test_rows_without_any_latency_are_a_sentence(gemm_rows_read):
+    rows = replace(gemm_rows_read.rows, latency_s=np.full(len(gemm_rows_read.rows), np.nan))
+    with pytest.raises(AcceleratorError, match="no row has a latency"):
+        calibration_make(GEMM, replace(gemm_rows_read, rows=rows), fitted_on="2026-11-24")
 
 
 def test_families_are_all_or_those_named():

@@ -45,12 +45,16 @@ def prefill_s(kernel, shape=None, **parameters):
     ("shape", "pairs"),
     [
         pytest.param({}, 128 * 128, id="the first tile"),
-        pytest.param({"past_tok": 1000}, 128 * (1000 + 128), id="with a cached prefix"),
         pytest.param({"tok": 256}, 256 * (256 + 128) / 2, id="two tiles"),
     ],
 )
 def test_a_pair_costs_640_flop_per_head(kernel, shape, pairs):
     assert_allclose(prefill_s(kernel, shape)[1], 640 * 2 * 16 * pairs / 1e15)
+
+
+def test_a_cached_prefix_is_looked_at_and_expanded_again(kernel):
+    more_s = prefill_s(kernel, {"past_tok": 1000})[1] - prefill_s(kernel)[1]
+    assert_allclose(more_s, (640 * 2 * 16 * 128 * 1000 + 2 * 512 * 256 * 2 * 16 * 1000) / 1e15)
 
 
 def test_a_tile_starts_as_if_it_saw_more_tokens(kernel):

@@ -90,7 +90,7 @@ def test_a_step_shows_its_parts_and_their_sum(capsys):
     assert sum(times[:-1]) == pytest.approx(times[-1], abs=0.01)
     assert times[:-1] == sorted(times[:-1], reverse=True)
     assert re.search(r"P10 [\d.]+, P90 [\d.]+\), mostly \w+; \d+ tok/s in fp8 tp2", step)
-    assert re.search(r"weights \d.* of 17\d\.\d GiB; at most \d+ sequences of this context", memory)
+    assert re.search(r"weights \d.* of 17\d\.\d GiB; at most \d+ sequences of this length", memory)
     assert re.search(r"\d+ W of 2 chips, [\d.]+ J per step", power)
     assert re.search(r"uncertain through +\w+ \([+-][\d.]+% to [+-][\d.]+%\)", drivers)
 
