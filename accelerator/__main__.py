@@ -5,6 +5,7 @@ import csv
 import io
 import json
 import math
+import os
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
@@ -42,6 +43,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except AcceleratorError as error:
         sys.stderr.write(f"{error}\n")
         return 2
+    except BrokenPipeError:  # the reader has seen enough, as `| head` does; nothing may be flushed at exit either
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     return 0
 
 
