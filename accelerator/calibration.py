@@ -17,7 +17,7 @@ from accelerator.errors import DataFileError
 from accelerator.families import FAMILIES, times_s
 from accelerator.family import Family, chip_of
 from accelerator.pooling import Floats, PooledFit, Rows
-from accelerator.units import Z90, Band
+from accelerator.units import Z90
 
 CALIBRATED, POOLED = "calibrated", "pooled"
 
@@ -83,12 +83,6 @@ class CellParameters:
     band_factor: float
     basis: str
 
-    def band(self, name_at: int) -> Band:
-        """Return the band of one parameter, by its position."""
-        spread = float(np.exp(Z90 * self.band_factor * np.sqrt(self.covariance[name_at, name_at])))
-        value = float(self.values[name_at])
-        return Band(value / spread, value, value * spread)
-
 
 @cache
 def calibration_load(name: str) -> Calibration:
@@ -103,7 +97,6 @@ def calibration_load(name: str) -> Calibration:
     return calibration_parse(FAMILIES[name], values)
 
 
-@cache
 def calibration_summary() -> dict[str, Any]:
     """Return what ratings stand on: kernels, how many measured rows, the day of the latest fit.
 

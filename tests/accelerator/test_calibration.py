@@ -124,14 +124,6 @@ def test_a_cell_is_calibrated_if_its_chip_was_measured_and_pooled_otherwise(cali
     assert min(calibration.fit.sigma) < pooled.sigma < 2 * max(calibration.fit.sigma)  # errors as those of its kin
 
 
-def test_a_band_of_a_parameter_holds_its_value(calibration):
-    cell = cell_take(calibration.family.name, tuple(cells_of(calibration)[-1]))
-    for at, value in enumerate(cell.values):
-        band = cell.band(at)
-        assert band.p10 < value == band.p50 < band.p90
-        assert band.p50 / band.p10 == pytest.approx(band.p90 / band.p50)
-
-
 # --- the file ---------------------------------------------------------------------------------------------------------
 def test_a_fit_survives_its_file(calibration):
     values = json.loads(json.dumps(calibration_dict(calibration)))
