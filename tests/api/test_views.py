@@ -146,6 +146,7 @@ def test_a_trace_is_read_whether_compressed_or_not_and_kept_once(client):
         (b"arrival_s,input_tokens,output_tokens\n0,1,0\n1,1,0\n", None, "output_tokens"),
         (b"", None, None),
     ],
+    ids=["no number", "negative", "earlier", "no column", "gzip ends early", "no output", "empty"],
 )
 def test_a_trace_with_a_fault_is_400_with_its_place_and_nothing_is_stored(client, content, line, column):
     response = client.post("/api/v1/traces/", upload(content, "my.csv"), format="multipart")
