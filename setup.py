@@ -13,7 +13,7 @@ kernels = [
         # no fused multiply-add: the plain twin must agree; nobody reads errno
         extra_compile_args=["-O3", "-ffp-contract=off", "-fno-math-errno"],
     )
-    for name in ("_roofline",)
+    for name in ("_des", "_roofline")
 ]
 
 setup(ext_modules=cythonize(kernels, language_level=3))

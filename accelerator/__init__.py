@@ -1,4 +1,4 @@
-"""What a chip can do for a model: facts, kernel times, workloads, steps, memory, ratings. No framework."""
+"""What a chip can do for a model: facts, kernel times, workloads, steps, memory, simulations, ratings. No framework."""
 
 from accelerator.architectures import ModelSpec, model_get, models_load
 from accelerator.chips import ChipSpec, Figure, chip_get, chips_load, chips_read
@@ -19,9 +19,15 @@ from accelerator.errors import (
     UnknownProfileError,
 )
 from accelerator.estimate import StepEstimate, StepRow, step_estimate
+from accelerator.experiment import Experiment, Part, experiment_run, part_run, parts_merge
 from accelerator.hf_config import ConfigFileError, config_parse, models_read
+from accelerator.ledger import Latency
 from accelerator.memory import MemoryFit, memory_fit
+from accelerator.outcome import Outcome, outcomes_merge
+from accelerator.pools import pool_build
 from accelerator.rating import RATING_VERSION, Rating, Slo, rating_best, replica_rate
+from accelerator.simulation import Change, ChangeKind, Limits, Load, LoadKind, Plan, Pool, Role, Router
+from accelerator.simulator import simulate
 from accelerator.steps import DeploymentConfig, StepTable, step_table_build
 from accelerator.units import Band
 from accelerator.workload import (
@@ -40,21 +46,34 @@ __all__ = [
     "RATING_VERSION",
     "AcceleratorError",
     "Band",
+    "Change",
+    "ChangeKind",
     "ChipSpec",
     "ConfigError",
     "ConfigFileError",
     "DataFileError",
     "DeploymentConfig",
     "Efficiency",
+    "Experiment",
     "Figure",
     "KernelMissingError",
+    "Latency",
+    "Limits",
+    "Load",
+    "LoadKind",
     "MemoryFit",
     "MissingFigureError",
     "ModelDoesNotFitError",
     "ModelSpec",
+    "Outcome",
+    "Part",
+    "Plan",
+    "Pool",
     "PrecisionError",
     "Profile",
     "Rating",
+    "Role",
+    "Router",
     "Slo",
     "StepEstimate",
     "StepRow",
@@ -71,13 +90,19 @@ __all__ = [
     "chips_load",
     "chips_read",
     "config_parse",
+    "experiment_run",
     "memory_fit",
     "model_get",
     "models_load",
     "models_read",
+    "outcomes_merge",
+    "part_run",
+    "parts_merge",
+    "pool_build",
     "profile_mix",
     "rating_best",
     "replica_rate",
+    "simulate",
     "step_estimate",
     "step_table_build",
     "workload_generate",

@@ -1,4 +1,4 @@
-"""``python -m accelerator``: chips, models, one step, kernel predictions and the fit behind them."""
+"""``python -m accelerator``: chips, models, one step, simulations, kernel predictions and the fit behind them."""
 
 import argparse
 import csv
@@ -11,6 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
+from accelerator import simulate_command
 from accelerator.architectures import ModelSpec, model_get, models_load
 from accelerator.calibration import calibration_load
 from accelerator.chips import ChipSpec, chip_get, chips_load, chips_read
@@ -43,6 +44,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except AcceleratorError as error:
         sys.stderr.write(f"{error}\n")
         return 2
+    except KeyboardInterrupt:
+        sys.stderr.write("stopped\n")
+        return 130
     except BrokenPipeError:  # the reader has seen enough, as `| head` does; nothing may be flushed at exit either
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     return 0
@@ -80,6 +84,12 @@ def _parser() -> argparse.ArgumentParser:
     _add_chips(step)
     _add_models(step)
     step.set_defaults(command=_step)
+
+    simulate = commands.add_parser("simulate", help="requests through replicas: latencies, goodput, throughput, energy")
+    simulate_command.options_add(simulate)
+    _add_chips(simulate)
+    _add_models(simulate)
+    simulate.set_defaults(command=_simulate)
 
     kernels = commands.add_parser("kernels", help="predict each row of a kernel file: row,latency_ms,p10,p90,reason")
     kernels.add_argument("file", type=Path, help="csv or csv.gz; its columns say which operation it holds")
@@ -212,6 +222,10 @@ def _step_lines(estimate: StepEstimate) -> Iterator[str]:
         yield f"{'power':26} {estimate.power_w:.0f} W of {chips} chips, {estimate.energy_j:.2f} J per step"
     moved = ", ".join(f"{name} ({low - 1:+.1%} to {high - 1:+.1%})" for name, low, high in estimate.drivers[:4])
     yield f"{'uncertain through':26} {moved}"
+
+
+def _simulate(options: argparse.Namespace) -> Iterator[str]:
+    return simulate_command.simulate_run(options, chips=_chips_known(options), models=_models_more(options))
 
 
 def _kernels(options: argparse.Namespace) -> Iterator[str]:

@@ -77,11 +77,17 @@ class Calibration:
 class CellParameters:
     """Parameters of one cell in their units [P], covariance of their logarithms [P, P], error scale [log], basis."""
 
+    fit: PooledFit
+    members: tuple[str, ...]
     values: Floats
-    covariance: Floats
     sigma: float
     band_factor: float
     basis: str
+
+    @cached_property
+    def covariance(self) -> Floats:
+        """Covariance of the logarithms; worked out when a band is asked for, not for a median."""
+        return self.fit.covariance(self.members)
 
 
 @cache
@@ -111,11 +117,11 @@ def calibration_summary() -> dict[str, Any]:
 def cell_take(name: str, members: tuple[str, ...]) -> CellParameters:
     """Return the parameters of one cell of a family, measured or not."""
     calibration = calibration_load(name)
-    theta, covariance, sigma = calibration.fit.cell(members)
     return CellParameters(
-        values=np.exp(theta),
-        covariance=covariance,
-        sigma=sigma,
+        fit=calibration.fit,
+        members=members,
+        values=np.exp(calibration.fit.theta(members)),
+        sigma=calibration.fit.error_scale(members),
         band_factor=calibration.band_factor(members),
         basis=calibration.basis(members),
     )

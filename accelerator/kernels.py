@@ -13,18 +13,20 @@ from accelerator.errors import KernelMissingError
 CHOICES = ("compiled", "python")
 
 
-def kernel_load(choice: str | None = None) -> ModuleType:
-    """Return the module with the roofline kernels.
+def kernel_load(choice: str | None = None, kernel: str = "roofline") -> ModuleType:
+    """Return the module of a kernel.
 
     Parameters
     ----------
     choice : str, optional
         ``compiled`` or ``python``; the environment decides if left out.
+    kernel : str
+        ``roofline`` (steps and operators) or ``des`` (the simulator).
     """
     choice = choice or os.environ.get("ACCELERATOR_KERNEL", "compiled")
     if choice not in CHOICES:
         raise KernelMissingError(f'ACCELERATOR_KERNEL is "{choice}"; it can be {" or ".join(CHOICES)}')
-    name = "accelerator._roofline" if choice == "compiled" else "accelerator._roofline_py"
+    name = f"accelerator._{kernel}" if choice == "compiled" else f"accelerator._{kernel}_py"
     try:
         return importlib.import_module(name)
     except ModuleNotFoundError as error:

@@ -170,25 +170,41 @@ class PooledFit:
         sigma : float
             Of a normal distribution with the errors' P10 and P90. [log]
         """
+        return self.theta(names), self.covariance(names), self.error_scale(names)
+
+    def theta(self, names: Sequence[str]) -> Floats:
+        """Return the logarithms of a cell's parameters; see :meth:`cell`."""
+        theta = self.common.copy()
+        for deviations, position in zip(self.deviations, self._positions(names), strict=True):
+            if position >= 0:
+                theta += deviations[position]
+        return theta
+
+    def covariance(self, names: Sequence[str]) -> Floats:
+        """Return the covariance of a cell's theta; see :meth:`cell`. The first one takes long: it solves for all."""
         size = len(self.parameters)
-        theta, starts, extra = self.common.copy(), [0], np.zeros(size)
-        at, offset = [], size
-        for level, name in enumerate(names):
-            members = self.members[level]
-            if name in members:
-                position = members.index(name)
-                at.append(position)
-                theta += self.deviations[level][position]
+        starts, extra, offset = [0], np.zeros(size), size
+        for level, position in enumerate(self._positions(names)):
+            if position >= 0:
                 starts.append(offset + position * size)
             else:
-                at.append(-1)
                 extra += self.tau[level] ** 2
-            offset += len(members) * size
+            offset += len(self.members[level]) * size
         picked = np.zeros((len(self._factor[0]), size))
         for a in starts:
             picked[a : a + size] += np.eye(size)
-        block = picked.T @ cho_solve(self._factor, picked, check_finite=False)
-        return theta, block + np.diag(extra), T_OVER_NORMAL * self._sigma_of(tuple(at))
+        block: Floats = picked.T @ cho_solve(self._factor, picked, check_finite=False)
+        return block + np.diag(extra)
+
+    def error_scale(self, names: Sequence[str]) -> float:
+        """Return the error scale of a cell; see :meth:`cell`."""
+        return T_OVER_NORMAL * self._sigma_of(self._positions(names))
+
+    def _positions(self, names: Sequence[str]) -> tuple[int, ...]:
+        """Return where a cell's members stand among those of their levels; -1 for one not seen."""
+        return tuple(
+            members.index(name) if name in members else -1 for members, name in zip(self.members, names, strict=True)
+        )
 
     def _sigma_of(self, cell: tuple[int, ...]) -> float:
         """Return the error scale of a cell; of one not seen, the mean of those that share the most members with it."""

@@ -8,7 +8,7 @@ Gamma with the published coefficient of variation, then scaled so that the mean 
 """
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import cache, cached_property
 from types import MappingProxyType
@@ -161,6 +161,32 @@ def workload_generate(profile: str, *, requests: int, seed: int, rate_request_s:
         input_tok=shape.input.draw(rng, requests),
         output_tok=shape.output.draw(rng, requests),
     )
+
+
+def workload_pieces(
+    profile: str, *, requests: int, seed: int, rate_request_s: float | None = None, piece: int = 2**18
+) -> Iterator[Workload]:
+    """Yield a workload with the statistics of a profile piece by piece, for simulations that are longer than memory.
+
+    Parameters
+    ----------
+    profile, requests, seed, rate_request_s
+        As for :func:`workload_generate`; here the rate is met on average, not exactly.
+    piece : int
+        Requests of one piece.
+    """
+    shape = profile_get(profile)
+    rate_request_s = shape.rate_request_s if rate_request_s is None else rate_request_s
+    if requests < 1 or piece < 1 or not rate_request_s > 0:
+        raise AcceleratorError(f"a workload needs a request and a positive rate: {requests}, {rate_request_s}")
+    rng = np.random.default_rng(seed)
+    gamma_shape = 1 / shape.iat_cv**2
+    at_s = 0.0
+    for first in range(0, requests, piece):
+        count = min(piece, requests - first)
+        arrival_s = at_s + np.cumsum(rng.gamma(gamma_shape, 1 / (gamma_shape * rate_request_s), count))
+        at_s = float(arrival_s[-1])
+        yield Workload(profile, arrival_s, shape.input.draw(rng, count), shape.output.draw(rng, count))
 
 
 @cache

@@ -78,6 +78,8 @@ class Workload:
         Ids of the 512-token prefix blocks of each request, in order.
     client_id : int64[n] or None
         Tenant of each request.
+    priority : int64[n] or None
+        Requests with a smaller number go first.
     ignored_columns : tuple of str
         Columns of its file that are not read; not part of the digest.
     """
@@ -88,13 +90,14 @@ class Workload:
     output_tok: NDArray[np.int64]
     prefix_hashes: tuple[tuple[int, ...], ...] | None = None
     client_id: NDArray[np.int64] | None = None
+    priority: NDArray[np.int64] | None = None
     ignored_columns: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        for array in (self.arrival_s, self.input_tok, self.output_tok, self.client_id):
+        for array in (self.arrival_s, self.input_tok, self.output_tok, self.client_id, self.priority):
             if array is not None:
                 array.flags.writeable = False
-        for part in (self.input_tok, self.output_tok, self.prefix_hashes, self.client_id):
+        for part in (self.input_tok, self.output_tok, self.prefix_hashes, self.client_id, self.priority):
             if part is not None and len(part) != len(self.arrival_s):
                 raise AcceleratorError(f"workload {self.name}: columns of {len(self.arrival_s)} and {len(part)} rows")
 
@@ -165,6 +168,7 @@ class Workload:
             output_tok=columns["output_tok"],
             prefix_hashes=prefixes,
             client_id=columns.get("client_id"),
+            priority=columns.get("priority"),
         )
 
     def _columns(self) -> dict[str, NDArray[Any]]:
@@ -175,6 +179,8 @@ class Workload:
         }
         if self.client_id is not None:
             columns["client_id"] = self.client_id
+        if self.priority is not None:
+            columns["priority"] = self.priority
         if self.prefix_hashes is not None:
             columns["prefix_ids"] = np.array([i for ids in self.prefix_hashes for i in ids], dtype=np.int64)
             columns["prefix_ends"] = np.cumsum([len(ids) for ids in self.prefix_hashes], dtype=np.int64)

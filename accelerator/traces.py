@@ -1,7 +1,8 @@
 """The trace reader: csv or csv.gz in, Workload out, or one error that names file, line and column.
 
-Columns ``arrival_s, input_tokens, output_tokens`` are needed, ``prefix_hashes`` and ``client_id`` are read if present;
-any other column is ignored with one TraceWarning. Rows are read one by one, so memory holds the numbers and one line.
+Columns ``arrival_s, input_tokens, output_tokens`` are needed, ``prefix_hashes``, ``client_id`` and ``priority`` are
+read if present; any other column is ignored with one TraceWarning. Rows are read one by one, so memory holds the
+numbers and one line.
 """
 
 import csv
@@ -33,7 +34,8 @@ MAX_TOK = 100_000_000
 """Longest prompt or answer that is believed. [tok]"""
 
 NEEDED = ("arrival_s", "input_tokens", "output_tokens")
-OPTIONAL = ("prefix_hashes", "client_id")
+OPTIONAL = ("prefix_hashes", "client_id", "priority")
+MAX_PRIORITY = 1_000_000
 _GZIP_MAGIC = b"\x1f\x8b"
 
 
@@ -117,7 +119,7 @@ class _Trace:
         self.line = 0
         self.ignored: tuple[str, ...] = ()
         self.arrival_s, self.input_tok, self.output_tok = array("d"), array("q"), array("q")
-        self.client_id = array("q")
+        self.client_id, self.priority = array("q"), array("q")
         self.prefixes: list[tuple[int, ...]] = []
 
     def read(self) -> Workload:
@@ -138,6 +140,7 @@ class _Trace:
             output_tok=np.frombuffer(self.output_tok, dtype=np.int64),
             prefix_hashes=tuple(self.prefixes) if "prefix_hashes" in place else None,
             client_id=np.frombuffer(self.client_id, dtype=np.int64) if "client_id" in place else None,
+            priority=np.frombuffer(self.priority, dtype=np.int64) if "priority" in place else None,
             ignored_columns=self.ignored,
         )
 
@@ -186,7 +189,7 @@ class _Trace:
 
     def _rows(self, reader: Iterator[list[str]], place: dict[str, int]) -> None:
         at, at_in, at_out = (place[column] for column in NEEDED)
-        at_prefix, at_client = place.get("prefix_hashes"), place.get("client_id")
+        at_prefix, at_client, at_priority = (place.get(column) for column in OPTIONAL)
         last_s = -math.inf
         for row in reader:
             if not row:
@@ -205,6 +208,8 @@ class _Trace:
             self.output_tok.append(self._count("output_tokens", row[at_out]))
             if at_client is not None:
                 self.client_id.append(self._count("client_id", row[at_client], most=2**62))
+            if at_priority is not None:
+                self.priority.append(self._count("priority", row[at_priority], most=MAX_PRIORITY))
             if at_prefix is not None:
                 self.prefixes.append(
                     tuple(self._count("prefix_hashes", part, most=2**62) for part in row[at_prefix].split())

@@ -5,7 +5,7 @@ from typing import Any
 from django.contrib import admin
 from django.http import HttpRequest
 
-from scenarios.models import Report, Run, Scenario, Schedule, Trace
+from scenarios.models import Report, Run, Scenario, Schedule, Simulation, SimulationPart, Trace
 
 
 class ReadOnlyAdmin(admin.ModelAdmin):
@@ -65,3 +65,19 @@ class ReportAdmin(KeptAdmin):
 
     list_display = ["id", "title", "created_at"]
     exclude = ["html", "csv"]
+
+
+@admin.register(Simulation)
+class SimulationAdmin(KeptAdmin):
+    """Simulations."""
+
+    list_display = ["id", "digest", "created_at"]
+
+
+@admin.register(SimulationPart)
+class SimulationPartAdmin(KeptAdmin):
+    """Parts of simulations."""
+
+    list_display = ["id", "simulation", "number", "status", "attempt", "error"]
+    list_filter = ["status"]
+    list_select_related = ["simulation"]

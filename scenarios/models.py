@@ -10,6 +10,40 @@ from django.db.models import F, Q
 from fleet.models.versioned import Versioned
 
 
+class Claimed(models.Model):
+    """Something that a worker computes. The database is the queue of record: a worker owns a row by its claim."""
+
+    class Status(models.TextChoices):
+        QUEUED = "queued", "queued"
+        RUNNING = "running", "running"
+        DONE = "done", "done"
+        FAILED = "failed", "failed"
+        CANCELLED = "cancelled", "cancelled"
+
+    ENDED = (Status.DONE, Status.FAILED, Status.CANCELLED)
+
+    status = models.CharField(max_length=10, choices=Status.choices, default=Status.QUEUED, editable=False)
+    claim = models.UUIDField(null=True, editable=False, help_text="Fencing token of the attempt that owns the run.")
+    attempt = models.PositiveIntegerField(default=0, editable=False)
+    worker = models.CharField(max_length=120, blank=True, editable=False, help_text="host:pid of the last attempt.")
+    heartbeat_at = models.DateTimeField(null=True, editable=False)
+    sent_at = models.DateTimeField(null=True, editable=False, help_text="When its id last went to the broker.")
+    send_count = models.PositiveIntegerField(default=0, editable=False, help_text="How often it went there. [-]")
+    progress_ratio = models.FloatField(default=0, editable=False)
+    stage = models.CharField(max_length=80, blank=True, editable=False)
+    error = models.TextField(blank=True, editable=False)
+    started_at = models.DateTimeField(null=True, editable=False)
+    finished_at = models.DateTimeField(null=True, editable=False)
+
+    class Meta:
+        abstract = True
+
+    @property
+    def has_ended(self) -> bool:
+        """Whether nothing will change any more."""
+        return self.status in self.ENDED
+
+
 class Trace(models.Model):
     """A recorded workload, kept as its arrays. Equal arrays are stored once."""
 
@@ -114,32 +148,13 @@ class Schedule(Versioned):
         return self.name
 
 
-class Run(models.Model):
-    """One answer in the making. The database is the queue of record: a worker owns a run by its claim."""
-
-    class Status(models.TextChoices):
-        QUEUED = "queued", "queued"
-        RUNNING = "running", "running"
-        DONE = "done", "done"
-        FAILED = "failed", "failed"
-        CANCELLED = "cancelled", "cancelled"
-
-    ENDED = (Status.DONE, Status.FAILED, Status.CANCELLED)
+class Run(Claimed):
+    """One answer in the making."""
 
     scenario = models.ForeignKey(Scenario, models.PROTECT, related_name="runs")
     inputs = models.JSONField(editable=False, help_text="The scenario as it was when the run was started.")
     inputs_digest = models.CharField(max_length=64, editable=False, db_index=True)
     seed = models.PositiveIntegerField(editable=False)
-    status = models.CharField(max_length=10, choices=Status.choices, default=Status.QUEUED, editable=False)
-    claim = models.UUIDField(null=True, editable=False, help_text="Fencing token of the attempt that owns the run.")
-    attempt = models.PositiveIntegerField(default=0, editable=False)
-    worker = models.CharField(max_length=120, blank=True, editable=False, help_text="host:pid of the last attempt.")
-    heartbeat_at = models.DateTimeField(null=True, editable=False)
-    sent_at = models.DateTimeField(null=True, editable=False, help_text="When its id last went to the broker.")
-    send_count = models.PositiveIntegerField(default=0, editable=False, help_text="How often it went there. [-]")
-    progress_ratio = models.FloatField(default=0, editable=False)
-    stage = models.CharField(max_length=80, blank=True, editable=False)
-    error = models.TextField(blank=True, editable=False)
     result = models.JSONField(null=True, editable=False)
     snapshot_digest = models.CharField(max_length=64, blank=True, editable=False)
     engine_version = models.CharField(max_length=40, blank=True, editable=False)
@@ -147,8 +162,6 @@ class Run(models.Model):
     fire_at = models.DateTimeField(null=True, editable=False)
     owner = models.ForeignKey(settings.AUTH_USER_MODEL, models.SET_NULL, null=True)
     created_at = models.DateTimeField(auto_now_add=True)
-    started_at = models.DateTimeField(null=True, editable=False)
-    finished_at = models.DateTimeField(null=True, editable=False)
 
     class Meta:
         ordering = ["-id"]
@@ -160,11 +173,6 @@ class Run(models.Model):
 
     def __str__(self) -> str:
         return f"run {self.pk} of {self.scenario_id}"
-
-    @property
-    def has_ended(self) -> bool:
-        """Whether nothing will change any more."""
-        return self.status in self.ENDED
 
 
 class Report(models.Model):
@@ -183,3 +191,42 @@ class Report(models.Model):
 
     def __str__(self) -> str:
         return self.title
+
+
+class Simulation(models.Model):
+    """An experiment of the request-level simulator, computed in parts that workers share."""
+
+    experiment = models.JSONField(editable=False, help_text="As it was asked for; docs/models/simulator.md.")
+    digest = models.CharField(
+        max_length=64, editable=False, db_index=True, help_text="Of the experiment and the trace that it names."
+    )
+    trace = models.ForeignKey(Trace, models.SET_NULL, null=True, editable=False, related_name="simulations")
+    engine_version = models.CharField(max_length=40, editable=False)
+    created_at = models.DateTimeField(auto_now_add=True)
+
+    class Meta:
+        ordering = ["-id"]
+
+    def __str__(self) -> str:
+        return f"simulation {self.pk}"
+
+
+class SimulationPart(Claimed):
+    """One seed and one cell of an experiment. Parts know nothing of each other and are merged by number."""
+
+    simulation = models.ForeignKey(Simulation, models.CASCADE, related_name="parts")
+    number = models.PositiveIntegerField(editable=False)
+    result = models.BinaryField(null=True, editable=False, help_text="The outcome, numpy zip format.")
+
+    class Meta:
+        ordering = ["simulation", "number"]
+        indexes = [models.Index(fields=["status", "heartbeat_at"])]
+        constraints = [
+            models.UniqueConstraint(fields=["simulation", "number"], name="part_once_per_simulation"),
+            models.CheckConstraint(
+                condition=~Q(status="done") | Q(result__isnull=False), name="part_done_has_a_result"
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return f"part {self.number} of simulation {self.simulation_id}"

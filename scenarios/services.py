@@ -1,36 +1,27 @@
 """Writes: scenarios, traces and runs. A run is saved first; its id goes to the broker when the save is certain."""
 
-import logging
-import os
-import socket
 import uuid
 from collections.abc import Mapping
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Any, BinaryIO
 
 from celery import current_app
 from django.conf import settings
 from django.contrib.auth.models import User
 from django.db import transaction
-from django.db.models import F, Model, ProtectedError, Q
+from django.db.models import Model, ProtectedError
 from django.utils import timezone
 from kombu.exceptions import OperationalError as BrokerError
 
 from accelerator import Workload, workload_parse
 from fleet.services import row_save
 from scenarios.checks import check_scenario
+from scenarios.claims import Queue
 from scenarios.engine import ENGINE_VERSION, Inputs
-from scenarios.models import Report, Run, Scenario, Schedule, Trace
+from scenarios.models import Report, Run, Scenario, Schedule, SimulationPart, Trace
 from scenarios.reports import report_build
 
-logger = logging.getLogger(__name__)
-
-ATTEMPTS_MAX = 5  # a run that takes its worker down with it must not do so for ever
-SENDS_DOUBLED_MAX = 6
-
-
-class ClaimLostError(Exception):
-    """The run belongs to another worker now, or to nobody: it was cancelled."""
+RUNS = Queue(Run, task="scenarios.tasks.run_execute")
 
 
 def trace_read(stream: BinaryIO, *, name: str, owner: User | None) -> Trace:
@@ -59,10 +50,11 @@ def trace_keep(trace: Trace) -> tuple[Trace, bool]:
 
 
 def trace_delete(trace: Trace) -> None:
-    """Delete a trace. Raises ProtectedError if a scenario uses it, or a run that has not ended yet."""
-    asking = Run.objects.filter(inputs__trace_digest=trace.digest).exclude(status__in=Run.ENDED)
+    """Delete a trace. Raises ProtectedError if a scenario uses it, or what reads it has not ended yet."""
+    runs = Run.objects.filter(inputs__trace_digest=trace.digest).exclude(status__in=Run.ENDED)
+    parts = SimulationPart.objects.filter(simulation__trace=trace).exclude(status__in=Run.ENDED)
     with transaction.atomic():
-        readers: set[Model] = set(asking.only("pk")[:1])
+        readers: set[Model] = {*runs.only("pk")[:1], *parts.only("pk", "number", "simulation")[:1]}
         if readers:
             raise ProtectedError("a run that has not ended reads this trace", readers)
         trace.delete()
@@ -104,71 +96,24 @@ def run_submit(
         fire_at=fire_at,
         engine_version=ENGINE_VERSION,
     )
-    transaction.on_commit(lambda: run_send(run.pk))
+    transaction.on_commit(lambda: RUNS.send(run.pk))
     return run
-
-
-def run_send(run_id: int) -> bool:
-    """Hand a run's id to the broker. Without a broker the run stays queued: the sweep sends it later."""
-    Run.objects.filter(pk=run_id).update(sent_at=timezone.now(), send_count=F("send_count") + 1)
-    try:
-        current_app.send_task("scenarios.tasks.run_execute", args=[run_id], retry=False)
-    except (BrokerError, OSError) as error:
-        logger.warning("run %s stays queued, the broker did not take it: %s", run_id, error)
-        Run.objects.filter(pk=run_id).update(sent_at=None, send_count=0)
-        return False
-    return True
-
-
-def run_claim(run_id: int) -> uuid.UUID | None:
-    """Take a run that is queued, or whose owner's lease ran out. The row count of one UPDATE decides who has it."""
-    claim, now = uuid.uuid4(), timezone.now()
-    lost = Q(status=Run.Status.RUNNING, heartbeat_at__lt=now - timedelta(seconds=settings.RUN_LEASE_S))
-    taken = Run.objects.filter(Q(status=Run.Status.QUEUED) | lost, pk=run_id, attempt__lt=ATTEMPTS_MAX).update(
-        claim=claim,
-        status=Run.Status.RUNNING,
-        heartbeat_at=now,
-        started_at=now,
-        attempt=F("attempt") + 1,
-        worker=f"{socket.gethostname()}:{os.getpid()}"[:120],
-        progress_ratio=0,
-        stage="claimed",
-    )
-    return claim if taken else None
-
-
-def run_report(run_id: int, claim: uuid.UUID, *, progress_ratio: float, stage: str) -> None:
-    """Renew the lease and show how far the run is. Raises ClaimLostError if it is not ours any more."""
-    if not _mine(run_id, claim).update(
-        progress_ratio=min(progress_ratio, 1.0), stage=stage[:80], heartbeat_at=timezone.now()
-    ):
-        raise ClaimLostError(run_id)
 
 
 def run_finish(run_id: int, claim: uuid.UUID, *, result: Mapping[str, Any]) -> None:
     """Store the result, and the report of a scheduled run, in one transaction: both or neither."""
     with transaction.atomic():
-        now = timezone.now()
-        if not _mine(run_id, claim).update(
-            status=Run.Status.DONE,
-            progress_ratio=1,
-            stage="",
+        RUNS.finish(
+            run_id,
+            claim,
             result=result,
             snapshot_digest=result["snapshot_digest"],
             engine_version=result["engine_version"],
-            heartbeat_at=now,
-            finished_at=now,
-        ):
-            raise ClaimLostError(run_id)
+        )
         run = Run.objects.select_related("scenario", "schedule").get(pk=run_id)
         if run.schedule_id:
             built = report_build(run)
             Report.objects.create(run=run, schedule=run.schedule, title=built.title, html=built.html, csv=built.csv)
-
-
-def run_fail(run_id: int, claim: uuid.UUID, *, error: str) -> None:
-    """End a run that cannot be answered, with the reason."""
-    _mine(run_id, claim).update(status=Run.Status.FAILED, error=error, finished_at=timezone.now(), stage="")
 
 
 def run_cancel(run: Run) -> bool:
@@ -180,30 +125,6 @@ def run_cancel(run: Run) -> bool:
     )
 
 
-def runs_sweep() -> int:
-    """Send again what was lost with a broker or a worker; give up on runs that were lost too often."""
-    now, lease = timezone.now(), timedelta(seconds=settings.RUN_LEASE_S)
-    lost = Run.objects.filter(status=Run.Status.RUNNING, heartbeat_at__lt=now - lease)
-    lost.filter(attempt__gte=ATTEMPTS_MAX).update(
-        status=Run.Status.FAILED,
-        error=f"its worker was lost {ATTEMPTS_MAX} times; the run is given up",
-        finished_at=now,
-        stage="",
-    )
-    waiting = Run.objects.filter(
-        Q(status=Run.Status.QUEUED) | Q(status=Run.Status.RUNNING, heartbeat_at__lt=now - lease)
-    ).order_by("pk")
-    sent = 0
-    for run_id, status, sent_at, count in waiting.values_list("pk", "status", "sent_at", "send_count"):
-        # a queued run may just wait its turn: each time it is sent again, it is left alone twice as long
-        patience = lease * 2 ** min(max(count - 1, 0), SENDS_DOUBLED_MAX) if status == Run.Status.QUEUED else lease
-        if sent_at is None or sent_at < now - patience:
-            if not run_send(run_id):
-                break
-            sent += 1
-    return sent
-
-
 def worker_is_reachable(*, timeout_s: float = 2.0) -> str | None:
     """Return None if a worker answers, else one sentence that says what is missing."""
     try:
@@ -213,7 +134,3 @@ def worker_is_reachable(*, timeout_s: float = 2.0) -> str | None:
     except (BrokerError, OSError) as error:
         return f"no broker is reachable at {settings.REDIS_URL.split('@')[-1]}: {error}"
     return None if answers else "no worker answers: start one with `make run`, or `celery -A config worker`"
-
-
-def _mine(run_id: int, claim: uuid.UUID) -> Any:
-    return Run.objects.filter(pk=run_id, claim=claim, status=Run.Status.RUNNING)

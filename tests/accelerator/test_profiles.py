@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from accelerator.errors import AcceleratorError, DataFileError, UnknownProfileError
-from accelerator.profiles import PROFILES, profile_mix, workload_generate
+from accelerator.profiles import PROFILES, profile_mix, workload_generate, workload_pieces
 
 REQUESTS = 40_000
 
@@ -54,6 +54,19 @@ def test_profile_mixes_carry_the_published_arrival_statistics():
 def test_reasoning_decodes_more_than_it_reads_and_code_the_reverse():
     assert profile_mix("r1-reasoning").input_tok / profile_mix("r1-reasoning").output_tok < 1
     assert profile_mix("azure-code").input_tok / profile_mix("azure-code").output_tok > 60
+
+
+def test_pieces_follow_one_another_and_are_the_same_however_often_they_are_drawn():
+    pieces = list(workload_pieces("azure-conv", requests=25_000, seed=3, rate_request_s=50.0, piece=10_000))
+    assert [len(piece) for piece in pieces] == [10_000, 10_000, 5_000]
+    arrival_s = np.concatenate([piece.arrival_s for piece in pieces])
+    assert (np.diff(arrival_s) >= 0).all()
+    assert 25_000 / arrival_s[-1] == pytest.approx(50.0, rel=0.05)
+    assert np.concatenate([piece.input_tok for piece in pieces]).mean() == pytest.approx(1189, rel=0.03)
+    again = workload_pieces("azure-conv", requests=25_000, seed=3, rate_request_s=50.0, piece=10_000)
+    assert [piece.digest for piece in again] == [piece.digest for piece in pieces]
+    with pytest.raises(AcceleratorError, match="a request and a positive rate"):
+        next(workload_pieces("azure-conv", requests=0, seed=1))
 
 
 def test_unknown_profiles_and_empty_workloads_are_refused():

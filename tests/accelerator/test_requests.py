@@ -44,7 +44,9 @@ def test_a_mix_survives_its_dict():
 
 
 @pytest.mark.parametrize(
-    "extra", [{}, {"client_id": np.array([5, 5, 6])}, {"prefix_hashes": ((1, 2), (), (3,))}], ids=str
+    "extra",
+    [{}, {"client_id": np.array([5, 5, 6])}, {"priority": np.array([0, 1, 0])}, {"prefix_hashes": ((1, 2), (), (3,))}],
+    ids=str,
 )
 def test_a_workload_survives_its_bytes(extra):
     workload = make(**extra)
@@ -53,6 +55,7 @@ def test_a_workload_survives_its_bytes(extra):
     assert again.digest == workload.digest
     assert again.prefix_hashes == workload.prefix_hashes
     assert (again.client_id is None) == (workload.client_id is None)
+    assert (again.priority is None) == (workload.priority is None)
     assert again.to_bytes() == content
 
 
@@ -60,6 +63,7 @@ def test_the_digest_follows_the_columns_and_not_the_name():
     assert make(name="other").digest == make().digest
     assert make(input_tok=np.array([10, 20, 31])).digest != make().digest
     assert make(client_id=np.array([0, 0, 0])).digest != make().digest
+    assert make(priority=np.array([0, 0, 0])).digest != make(client_id=np.array([0, 0, 0])).digest
 
 
 def test_the_arrays_cannot_be_written():

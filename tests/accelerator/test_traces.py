@@ -31,12 +31,15 @@ def test_the_three_columns_are_read_in_any_order(tmp_path):
 def test_gzip_is_told_by_content_and_optional_columns_are_read(tmp_path):
     path = tmp_path / "b.csv.gz"
     path.write_bytes(
-        gzip.compress(b"arrival_s,input_tokens,output_tokens,prefix_hashes,client_id\r\n0,1,2,7 8,4\r\n1,1,2,,5")
+        gzip.compress(
+            b"arrival_s,input_tokens,output_tokens,prefix_hashes,client_id,priority\r\n0,1,2,7 8,4,1\r\n1,1,2,,5,0"
+        )
     )
     workload = workload_read(path)
     assert workload.name == "b"
     assert workload.prefix_hashes == ((7, 8), ())
     assert workload.client_id.tolist() == [4, 5]
+    assert workload.priority.tolist() == [1, 0]
 
 
 def test_an_upload_stays_open_and_is_read_like_a_file():

@@ -3,11 +3,11 @@ from django.contrib import admin
 from django.contrib.auth.models import User
 from django.test import RequestFactory
 
-from scenarios.models import Report, Run, Trace
+from scenarios.models import Report, Run, Simulation, SimulationPart, Trace
 
 
 @pytest.mark.django_db
-@pytest.mark.parametrize("model", [Run, Report, Trace])
+@pytest.mark.parametrize("model", [Run, Report, Trace, Simulation, SimulationPart])
 def test_nobody_types_edits_or_deletes_an_answer_in_the_administration(model):
     request = RequestFactory().get("/")
     request.user = User.objects.create_superuser("root", password="a-long-password-1")

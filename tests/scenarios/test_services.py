@@ -11,7 +11,9 @@ from django.utils import timezone
 from accelerator import TraceError
 from fleet.services import StaleVersionError
 from scenarios import services, tasks
+from scenarios.claims import ATTEMPTS_MAX, ClaimLostError, Queue
 from scenarios.models import Run, Scenario, Trace
+from scenarios.services import RUNS
 from scenarios.tasks import run_execute, sweep
 from tests.factories import START
 
@@ -72,7 +74,7 @@ def test_of_many_workers_one_claims(scenario):
 
     def claim():
         try:
-            claims.append(services.run_claim(run.pk))
+            claims.append(RUNS.claim(run.pk))
         finally:
             connection.close()
 
@@ -86,26 +88,26 @@ def test_of_many_workers_one_claims(scenario):
 
 def test_a_worker_whose_lease_ran_out_can_store_nothing(scenario, settings):
     run = services.run_submit(scenario=scenario, owner=None)
-    old = services.run_claim(run.pk)
-    assert services.run_claim(run.pk) is None
+    old = RUNS.claim(run.pk)
+    assert RUNS.claim(run.pk) is None
     Run.objects.filter(pk=run.pk).update(heartbeat_at=timezone.now() - timedelta(seconds=settings.RUN_LEASE_S + 1))
-    new = services.run_claim(run.pk)
+    new = RUNS.claim(run.pk)
     assert new
-    with pytest.raises(services.ClaimLostError):
-        services.run_report(run.pk, old, progress_ratio=0.5, stage="late")
-    with pytest.raises(services.ClaimLostError):
+    with pytest.raises(ClaimLostError):
+        RUNS.report(run.pk, old, progress_ratio=0.5, stage="late")
+    with pytest.raises(ClaimLostError):
         services.run_finish(run.pk, old, result={"snapshot_digest": "x", "engine_version": "x"})
-    services.run_fail(run.pk, old, error="late")
+    RUNS.fail(run.pk, old, error="late")
     run.refresh_from_db()
     assert (run.status, run.claim, run.attempt, run.result) == (Run.Status.RUNNING, new, 2, None)
 
 
 def test_a_cancelled_run_stops_at_its_next_report_and_keeps_no_result(scenario):
     run = services.run_submit(scenario=scenario, owner=None)
-    claim = services.run_claim(run.pk)
+    claim = RUNS.claim(run.pk)
     assert services.run_cancel(run)
-    with pytest.raises(services.ClaimLostError):
-        services.run_report(run.pk, claim, progress_ratio=0.5, stage="draw")
+    with pytest.raises(ClaimLostError):
+        RUNS.report(run.pk, claim, progress_ratio=0.5, stage="draw")
     run_execute(run.pk)
     run.refresh_from_db()
     assert (run.status, run.result) == (Run.Status.CANCELLED, None)
@@ -127,15 +129,15 @@ def test_a_question_without_an_answer_fails_with_the_reason(scenario):
 
 def refuse_reports(monkeypatch, *, times):
     """Let the data base refuse the next heartbeats; return those it refused."""
-    refused, report = [], services.run_report
+    refused, report = [], Queue.report
 
-    def sometimes(run_id, claim, **values):
+    def sometimes(queue, run_id, claim, **values):
         if len(refused) < times:
             refused.append(values)
             raise OperationalError("database is locked")
-        report(run_id, claim, **values)
+        report(queue, run_id, claim, **values)
 
-    monkeypatch.setattr(tasks, "run_report", sometimes)
+    monkeypatch.setattr(Queue, "report", sometimes)
     return refused
 
 
@@ -152,7 +154,7 @@ def test_a_heartbeat_that_meets_a_locked_data_base_is_skipped_while_the_lease_ho
 def test_after_a_skipped_heartbeat_the_next_report_tries_again(scenario, monkeypatch):
     refuse_reports(monkeypatch, times=1)
     run = services.run_submit(scenario=scenario, owner=None)
-    report = tasks._reporter(run.pk, services.run_claim(run.pk))
+    report = tasks._reporter(RUNS, run.pk, RUNS.claim(run.pk))
     report(0.1, "draw 1")
     run.refresh_from_db()
     assert run.stage == "claimed"
@@ -177,13 +179,13 @@ def test_the_sweep_sends_what_a_broker_lost_and_what_a_worker_left(scenario, set
     lost = services.run_submit(scenario=scenario, owner=None)
     left = services.run_submit(scenario=scenario, owner=None)
     waiting = services.run_submit(scenario=scenario, owner=None)
-    services.run_claim(left.pk)
+    RUNS.claim(left.pk)
     Run.objects.filter(pk=lost.pk).update(sent_at=long_ago)
     Run.objects.filter(pk=left.pk).update(sent_at=long_ago, heartbeat_at=long_ago)
     with current_app.connection_for_write() as broker:
         broker.default_channel.client.delete(QUEUE)
-    assert services.runs_sweep() == 2
-    assert services.runs_sweep() == 0
+    assert RUNS.sweep() == 2
+    assert RUNS.sweep() == 0
     assert queued_ids() == 2
     waiting.refresh_from_db()
     assert waiting.send_count == 1
@@ -192,10 +194,10 @@ def test_the_sweep_sends_what_a_broker_lost_and_what_a_worker_left(scenario, set
 def test_a_run_that_takes_its_workers_down_is_given_up(scenario, settings):
     run = services.run_submit(scenario=scenario, owner=None)
     long_ago = timezone.now() - timedelta(seconds=settings.RUN_LEASE_S * 2)
-    for _ in range(services.ATTEMPTS_MAX):
-        assert services.run_claim(run.pk)
+    for _ in range(ATTEMPTS_MAX):
+        assert RUNS.claim(run.pk)
         Run.objects.filter(pk=run.pk).update(heartbeat_at=long_ago)
-    services.runs_sweep()
+    RUNS.sweep()
     run.refresh_from_db()
     assert run.status == Run.Status.FAILED
     assert "lost 5 times" in run.error
@@ -211,7 +213,7 @@ def test_without_a_broker_a_run_stays_queued_and_the_sweep_sends_it_later(scenar
         run = services.run_submit(scenario=scenario, owner=None)
     run.refresh_from_db()
     assert (run.status, run.sent_at) == (Run.Status.QUEUED, None)
-    assert services.runs_sweep() == 1
+    assert RUNS.sweep() == 1
 
 
 def test_the_tick_shows_that_a_worker_lives(scenario):

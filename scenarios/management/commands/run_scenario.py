@@ -1,8 +1,6 @@
 """`manage.py run_scenario capacity --trace FILE --wait --json`: a scenario without the dashboard, through a worker."""
 
 import json
-import sys
-import time
 from datetime import date
 from pathlib import Path
 from typing import Any
@@ -13,12 +11,10 @@ from django.utils import timezone
 
 from accelerator import AcceleratorError, workload_read
 from scenarios.demand import month_add, month_first
+from scenarios.management.waiting import BAD_INPUT, RUN_FAILED, wait, worker_need
 from scenarios.models import Run, Scenario
-from scenarios.services import run_submit, scenario_check, scenario_save, worker_is_reachable, workload_store
+from scenarios.services import run_submit, scenario_check, scenario_save, workload_store
 from scenarios.tables import tables_of
-
-BAD_INPUT, NO_WORKER, RUN_FAILED = 2, 3, 4
-POLL_S = 0.2
 
 
 class Command(BaseCommand):
@@ -63,7 +59,7 @@ class Command(BaseCommand):
         )
         run = self._submit(scenario, options["trace"])
         if options["wait"]:
-            self._wait(run)
+            wait(lambda: self._look(run), self.stderr)
             self._print_answer(run, as_json=options["json"])
         elif options["json"]:
             self.stdout.write(json.dumps({"run": run.pk, "status": run.status}))
@@ -74,9 +70,7 @@ class Command(BaseCommand):
         try:
             scenario_check(scenario)
             workload = workload_read(path) if path else None
-            missing = worker_is_reachable()
-            if missing:
-                raise CommandError(missing, returncode=NO_WORKER)
+            worker_need()
             if workload:
                 scenario.trace = workload_store(workload, owner=None)
             scenario_save(scenario)
@@ -86,17 +80,9 @@ class Command(BaseCommand):
             raise CommandError(str(error), returncode=BAD_INPUT) from error
         return run_submit(scenario=scenario, owner=None)
 
-    def _wait(self, run: Run) -> None:
-        shown = ""
-        while not run.has_ended:
-            time.sleep(POLL_S)
-            run.refresh_from_db()
-            line = f"{run.status} {run.progress_ratio:4.0%} {run.stage}"
-            if sys.stderr.isatty() and line != shown:
-                self.stderr.write(f"\r\033[K{line}", ending="")
-                shown = line
-        if shown:
-            self.stderr.write("\r\033[K", ending="")
+    def _look(self, run: Run) -> tuple[bool, str]:
+        run.refresh_from_db()
+        return run.has_ended, f"{run.status} {run.progress_ratio:4.0%} {run.stage}"
 
     def _print_answer(self, run: Run, *, as_json: bool) -> None:
         if run.status != Run.Status.DONE or run.result is None:
