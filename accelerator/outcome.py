@@ -32,7 +32,8 @@ QUEUE_GREW = 1.5
 least OVERLOAD_SHARE of all requests, OVERLOAD_LEAST of them."""
 OVERLOAD_SHARE, OVERLOAD_LEAST = 0.02, 20
 
-SUMMED = ("histogram", "fate", "arrived", "good", "client_count", "client_histogram")
+SUMMED = ("fate", "arrived", "good", "client_count", "client_histogram")
+"""Arrays of the ledger that add up as they are; histograms do so pool by pool."""
 
 
 @dataclass(frozen=True)
@@ -68,9 +69,10 @@ class Outcome:
     is_open : bool
         Whether requests came by themselves, so that they can be more than is served.
     parts : int
-        How many simulations were added up; durations are those of all of them one after the other.
+        How many simulations were added up.
     duration_s : float
-        From the first arrival to the last event, summed over the parts. [s]
+        From the first arrival to the last event; of parts side by side from the first to the last of all, of seeds one
+        after the other. [s]
     ledger : Ledger
         All counts.
     asked : int
@@ -396,7 +398,7 @@ def outcomes_merge(outcomes: Sequence[Outcome], *, side_by_side: bool) -> Outcom
         to = np.array([place[pool.name] for pool in part.pools])
         pool_of.append(to[part.pool_of])
         np.add.at(ledger.histogram, to, part.ledger.histogram)
-        for name in SUMMED[1:]:
+        for name in SUMMED:
             getattr(ledger, name)[...] += getattr(part.ledger, name)
     for name in ("latency_sum_s", "latency_max_s", "count", "amount"):
         getattr(ledger, name)[...] = np.concatenate([getattr(part.ledger, name) for part in outcomes])

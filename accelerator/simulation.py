@@ -75,7 +75,7 @@ class Progress(IntEnum):
 COUNTS_FROM_1 = (
     "replicas", "max_batched_tok", "max_seqs", "kv_blocks", "block_tok", "context_most_tok", "prefix_block_tok",
 )  # fmt: skip
-COUNTS_FROM_0 = ("up", "watermark_blocks", "prefix_blocks", "draft_tok", "window_kv_tok")
+COUNTS_FROM_0 = ("watermark_blocks", "prefix_blocks", "draft_tok", "window_kv_tok")
 AMOUNTS = (
     "state_blocks", "window_blocks_per_tok", "acceptance_ratio", "draft_s", "weight", "transfer_s",
     "transfer_s_per_tok",
@@ -147,9 +147,8 @@ class Pool:
     transfer_s_per_tok: float = 0.0
 
     def __post_init__(self) -> None:
-        defaults = {"max_batched_tok": self.table.max_batched_tok, "max_seqs": self.table.max_seqs, "up": self.replicas}
-        for name, value in defaults.items():
-            if not getattr(self, name) and (name != "up" or self.up is None):
+        for name, value in (("max_batched_tok", self.table.max_batched_tok), ("max_seqs", self.table.max_seqs)):
+            if not getattr(self, name):
                 object.__setattr__(self, name, value)
         for least, names in ((1, COUNTS_FROM_1), (0, COUNTS_FROM_0)):
             for name in names:
@@ -172,7 +171,7 @@ class Pool:
                 f"pool {self.name}: {self.max_seqs} sequences of {self.seq_tok} tokens a step are more than the "
                 f"{self.max_batched_tok} tokens of a step"
             )
-        if (self.up or 0) > self.replicas:
+        if not 0 <= self.up_at_start <= self.replicas:
             raise ConfigError(f"pool {self.name}: {self.up} of {self.replicas} replicas cannot be up")
         if not self.acceptance_ratio < 1:
             raise ConfigError(f"pool {self.name}: acceptance_ratio is below 1, not {self.acceptance_ratio}")
@@ -184,6 +183,11 @@ class Pool:
             raise ConfigError(f"pool {self.name}: {self.kv_blocks} KV blocks do not hold one token")
         if any(np.any(part < 0) for part in table_parts(table)) or not table_busy_fits(table):
             raise ConfigError(f"pool {self.name}: no part of a step takes less than no time, or is busy for longer")
+
+    @property
+    def up_at_start(self) -> int:
+        """Replicas that take requests from the start."""
+        return self.replicas if self.up is None else self.up
 
     @property
     def seq_tok(self) -> int:
@@ -340,7 +344,7 @@ class Plan:
         """Yield pool number and whether it is up from the start, replica by replica."""
         for number, pool in enumerate(self.pools):
             for place in range(pool.replicas):
-                yield number, place < (pool.up or 0)
+                yield number, place < pool.up_at_start
 
 
 def failures_draw(

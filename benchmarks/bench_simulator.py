@@ -118,7 +118,7 @@ def peers_print(name: str, path: Path, replicas: int, ours: float) -> None:
         if figure:
             figure_print(
                 f"{name}, {peer}", figure.requests_per_cpu_s, "requests/CPU-s",
-                reference="as fast is ours", ratio=ours / figure.requests_per_cpu_s,
+                reference="slower than ours", ratio=ours / figure.requests_per_cpu_s,
             )  # fmt: skip
 
 
@@ -209,7 +209,7 @@ def main() -> None:
             for peer, rates in PEERS.items():
                 rate = rates[name == "C1s"]
                 figure_print(
-                    f"{name}, {peer}", rate, "requests/CPU-s", reference="as fast is ours", ratio=ours[name] / rate
+                    f"{name}, {peer}", rate, "requests/CPU-s", reference="slower than ours", ratio=ours[name] / rate
                 )
             peers_print(name, paths[name], replicas, ours[name])
     week_print()

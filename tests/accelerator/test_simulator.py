@@ -699,7 +699,7 @@ def test_pieces_must_follow_each_other_and_keep_no_requests():
         ({"acceptance_ratio": float("nan")}, "acceptance_ratio is finite"),
         ({"weight": 0.0}, "weight is positive"),
         ({"up": 2}, "2 of 1 replicas cannot be up"),
-        ({"up": -1}, "up is at least 0"),
+        ({"up": -1}, "-1 of 1 replicas cannot be up"),
         ({"context_most_tok": 2**31}, "contexts are simulated up to"),
         ({"transfer_s": -1.0}, "transfer_s is finite and not negative"),
         ({"table": table(fixed_s=-1.0)}, "takes less than no time"),
