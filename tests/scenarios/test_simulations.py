@@ -388,9 +388,12 @@ def workers(tmp_path_factory):
         built.close()
 
 
+def command_of(*options):
+    return [sys.executable, "manage.py", "run_simulation", *map(str, options)]
+
+
 def run_simulation(ground, *options):
-    command = [sys.executable, "manage.py", "run_simulation", *map(str, options)]
-    return subprocess.run(command, cwd=ROOT, env=ground.env, capture_output=True, text=True, check=False)
+    return subprocess.run(command_of(*options), cwd=ROOT, env=ground.env, capture_output=True, text=True, check=False)
 
 
 def test_workers_answer_a_file_as_one_process_does(workers, file):
@@ -415,14 +418,15 @@ def parts_of(rows, simulation, columns):
 
 
 def test_a_part_whose_worker_is_killed_is_done_again_once_and_the_bytes_are_the_same(workers, tmp_path):
-    requests = 2_000_000
+    requests = 4_000_000
     path = tmp_path / "long.toml"
     path.write_text(FILE.format(requests=requests))
-    sent = run_simulation(workers, path, "--json")
-    assert sent.returncode == 0, sent.stderr
-    simulation = json.loads(sent.stdout)["simulation"]
     with workers.rows() as rows:
-        killed = kill_in_mid_part(workers, rows, simulation)
+        command = command_of(path, "--json")  # looked at while it runs: a part may be done before the command is
+        with subprocess.Popen(command, cwd=ROOT, env=workers.env, stdout=subprocess.PIPE, text=True) as sending:
+            killed = kill_in_mid_part(workers, rows)
+            simulation = json.loads(sending.communicate(timeout=PATIENCE_S)[0])["simulation"]
+        assert sending.returncode == 0
         wait_until(lambda: all(status == "done" for (status,) in parts_of(rows, simulation, "status")))
         parts = parts_of(rows, simulation, "number, attempt, result")
     assert {number: attempt for number, attempt, _ in parts} == {0: 1, 1: 1, killed: 2}
@@ -431,13 +435,12 @@ def test_a_part_whose_worker_is_killed_is_done_again_once_and_the_bytes_are_the_
     assert merged.to_bytes() == experiment_run(experiment).to_bytes()
 
 
-def kill_in_mid_part(ground, rows, simulation):
+def kill_in_mid_part(ground, rows):
     """Kill the worker of the first part that is seen at work, start another, and return the part's number."""
     seen = []
 
     def look():
-        at_work = parts_of(rows, simulation, "number, stage, worker")
-        seen.extend((number, worker) for number, stage, worker in at_work if stage == "simulate")
+        seen.extend(rows("SELECT number, worker FROM scenarios_simulationpart WHERE stage = 'simulate'"))
         return seen
 
     wait_until(look, every_s=0.002)
