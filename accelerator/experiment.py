@@ -17,7 +17,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from accelerator.architectures import ModelSpec, model_get
 from accelerator.chips import ChipSpec, chip_get, chips_load
@@ -51,8 +50,6 @@ LOADS = ("open", "closed", "static", "at-once", "offline")
 
 PIECE = 2**18
 """Generated workloads beyond this many requests are made and read piece by piece."""
-
-BAND_QUANTILES = (0.1, 0.5, 0.9)
 
 SEEDS_MOST, REPLICAS_MOST, CLIENTS_MOST = 10_000, 1_000_000, 2**16
 STEP_MOST = 2**20
@@ -160,6 +157,7 @@ class Experiment:
         ]
         load = Table(top.table("load"), "load", {"kind", "clients", "think_s", "think_random", "ramp_s"})
         self.client_ids: tuple[int, ...] = ()
+        self._pools_built: dict[tuple[int, float], Pool] = {}
         self.load_kind = load.choice("kind", LOADS, "open")
         self.load = _load(load, self.load_kind)
         usual = "least-outstanding" if self.load_kind == "offline" else "round-robin"  # a slow pool must not hold all
@@ -234,18 +232,13 @@ class Experiment:
         if self.rate_request_s and arrival_s[-1] > 0:
             arrival_s *= (len(workload) - 1) / (arrival_s[-1] * self.rate_request_s)
         client_id = workload.client_id
-        if client_id is not None:
-            client_id = np.searchsorted(np.array(self._tenants(client_id)), client_id)
+        if client_id is not None:  # tenants are counted from 0 on inside
+            ids, client_id = np.unique(client_id, return_inverse=True)
+            if len(ids) > CLIENTS_MOST:
+                raise ConfigError(f"the trace has {len(ids):,} tenants; {CLIENTS_MOST:,} can be counted apart")
+            self.client_ids = tuple(ids.tolist())
         workload = replace(workload, arrival_s=arrival_s, client_id=client_id)
         return _at_once(workload) if self.is_burst else workload
-
-    def _tenants(self, client_id: NDArray[np.int64]) -> tuple[int, ...]:
-        """Return the ids of a trace's tenants, which are counted from 0 on inside."""
-        self.client_ids = tuple(np.unique(client_id).tolist())
-        if len(self.client_ids) > CLIENTS_MOST:
-            found = len(self.client_ids)
-            raise ConfigError(f"the trace has {found:,} tenants; {CLIENTS_MOST:,} can be counted apart")
-        return self.client_ids
 
     @property
     def trace_path(self) -> Path | None:
@@ -300,7 +293,7 @@ class Experiment:
         return replace(
             self._built(number, quantile),
             replicas=len(range(cell, request.replicas, self.cells)),
-            up=len(range(cell, request.up, self.cells)),
+            up=self._up(request, cell),
         )
 
     def _built(self, number: int, quantile: float) -> Pool:
@@ -309,10 +302,6 @@ class Experiment:
             r = self.pools[number]
             self._pools_built[key] = pool_build(r.name, r.chip, r.model, r.config, quantile=quantile, **r.fields)
         return self._pools_built[key]
-
-    @cached_property
-    def _pools_built(self) -> dict[tuple[int, float], Pool]:
-        return {}
 
     @property
     def _span_s(self) -> float:
@@ -373,7 +362,7 @@ class Experiment:
             numbers = self._numbers(pool, part.cell)
             if pool in self.scales:
                 steps = [(at_s, len(range(part.cell, wanted, self.cells))) for at_s, wanted in self.scales[pool]]
-                up_at_start = self._up(request, part)
+                up_at_start = self._up(request, part.cell)
                 changes += scaling(numbers, up=up_at_start, steps=steps, load_s=request.cold_start_s)
             if self.mtbf_s:
                 changes += failures_draw(
@@ -384,12 +373,12 @@ class Experiment:
                     load_s=request.cold_start_s,
                     seed=self._seed(part),
                 )
-        up = [n for pool, r in enumerate(self.pools) for n in self._numbers(pool, part.cell)[: self._up(r, part)]]
+        up = [n for pool, r in enumerate(self.pools) for n in self._numbers(pool, part.cell)[: self._up(r, part.cell)]]
         return changes_sorted(changes, up)
 
-    def _up(self, request: PoolRequest, part: Part) -> int:
+    def _up(self, request: PoolRequest, cell: int) -> int:
         """How many replicas of a pool are up from the start in a cell."""
-        return len(range(part.cell, request.up, self.cells))
+        return len(range(cell, request.up, self.cells))
 
     def _failures_until_s(self) -> float:
         if self.until_s < math.inf:

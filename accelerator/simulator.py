@@ -137,7 +137,7 @@ def _columns(piece: Workload, plan: Plan, last_s: float, clients: int) -> tuple[
             raise ConfigError(f"workload {piece.name}: client_id lies between 0 and {clients - 1}")
     if piece.priority is not None:
         priority = piece.priority
-        if len(priority) and np.abs(priority).max() > MOST_PRIORITY:
+        if len(priority) and (priority.min() < -MOST_PRIORITY or priority.max() > MOST_PRIORITY):
             raise ConfigError(f"workload {piece.name}: priorities lie within {MOST_PRIORITY}")
     ids, ends = NONE, NONE
     if piece.prefix_hashes is not None:
