@@ -50,6 +50,7 @@ FORMATS: Mapping[str, Format] = MappingProxyType({
     "fp8": Format("fp8", 1, 1, quantises=True),
     "fp8_block": Format("fp8", 1.0005, 1.03, quantises=True),
     "int8": Format("int8", 1, 1, quantises=True),
+    "int8_wo": Format("bf16", 1.008, 2, quantises=False),
     "int4": Format("bf16", 0.516, 2, quantises=False),
     "mxfp4_wo": Format("bf16", 0.53125, 2, quantises=False),
     "mxfp4": Format("fp8", 0.53125, 1.03, quantises=True),
@@ -119,11 +120,13 @@ def kernel_of(chip: ChipSpec, engine: str, kind: str) -> str:
     """Return the kernel that an engine usually picks for a format on a chip."""
     if engine == "vllm-ascend":
         return "grouped"
-    if kind in {"int4", "mxfp4_wo"} and engine != "trtllm" and chip.architecture in MARLIN:
+    if kind in {"int4", "int8_wo", "mxfp4_wo"} and engine != "trtllm" and chip.architecture in MARLIN:
         return "marlin"
     by_architecture = {"blackwell": "trtllmgen", "blackwell-rtx": "cutlass", "xe2": "xpu"}
     if chip.architecture in by_architecture:
         return by_architecture[chip.architecture]
+    if chip.architecture == "hopper" and kind == "fp8_block" and engine != "trtllm":
+        return "triton"
     if engine == "trtllm" or (chip.architecture == "hopper" and kind != "bf16"):
         return "cutlass"
     return "triton"

@@ -26,7 +26,7 @@ from accelerator.units import PRECISION_BYTE
 ACTIVATION_BYTE = 2.0
 """Size of one activation element between operators (BF16). [byte]"""
 
-WEIGHT_ONLY = frozenset({"int4"})
+WEIGHT_ONLY = frozenset({"int4", "int8_wo"})
 """Precisions that only shrink weights: they are unpacked and multiplied in BF16."""
 
 UNBOUNDED_TOK = 1e9
@@ -40,7 +40,7 @@ class DeploymentConfig:
     Parameters
     ----------
     weight_precision, kv_precision : str
-        Of the linear layers (weights and arithmetic) and of the KV cache. ``int4`` only shrinks weights.
+        Of the linear layers (weights and arithmetic) and of the KV cache. ``int4`` and ``int8_wo`` only shrink weights.
     tp, dp : int
         Chips that share one attention group; number of such groups.
     pp : int

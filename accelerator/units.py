@@ -11,8 +11,13 @@ GIB = 2**30
 
 MINUTE_S = 60.0
 
-PRECISION_BYTE: Mapping[str, float] = MappingProxyType({"bf16": 2.0, "fp8": 1.0, "int8": 1.0, "fp4": 0.5, "int4": 0.5})
-"""Bytes of one element, by precision. FP16 counts as bf16: same size, same peak on every chip we hold."""
+PRECISION_BYTE: Mapping[str, float] = MappingProxyType({
+    "bf16": 2.0, "fp8": 1.0, "int8": 1.0, "fp4": 0.5, "int4": 0.5, "int8_wo": 1.0,
+})  # fmt: skip
+"""Bytes of one element, by precision. FP16 counts as bf16: same size, same peak on every chip we hold.
+
+``int4`` and ``int8_wo`` only shrink weights (the latter also stands for FP8 weights on a chip without FP8 arithmetic).
+"""
 
 
 def quantile_z(quantile: float) -> float:

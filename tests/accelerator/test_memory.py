@@ -60,10 +60,10 @@ def test_a_tied_embedding_is_held_once_and_an_input_embedding_beside_the_head():
 
 @pytest.mark.parametrize("slug", models_load())
 def test_the_weights_of_one_copy_are_the_model(slug):
-    """On one large chip, in two bytes; biases, which no operator carries, are below 0.01 %."""
+    """On one large chip, in two bytes; biases, which no operator carries, are below 0.03 %."""
     chip = chip_get("h200").varied("memory_byte", 4e12)
     fit = memory_fit(chip, model_get(slug), DeploymentConfig("bf16"))
-    assert fit.weights_byte == pytest.approx(model_get(slug).weights_byte("bf16"), rel=1e-4)
+    assert fit.weights_byte == pytest.approx(model_get(slug).weights_byte("bf16"), rel=3e-4)
 
 
 # --- what is repeated and what is divided -----------------------------------------------------------------------------
@@ -150,7 +150,7 @@ def test_states_alone_can_fill_the_memory():
 def test_a_wider_precision_never_needs_less_memory(slug):
     chip, model = chip_get("b200").varied("memory_byte", 4e12), model_get(slug)
     order = ["int4", "fp4", "fp8", "bf16"]  # FP4 has a scale per 16 elements
-    assert set(PRECISION_BYTE) == {*order, "int8"}
+    assert set(PRECISION_BYTE) == {*order, "int8", "int8_wo"}
     weights = [memory_fit(chip, model, DeploymentConfig(precision)).weights_byte for precision in order]
     assert weights == sorted(weights)
     caches = [

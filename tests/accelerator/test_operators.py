@@ -32,13 +32,13 @@ def matrices_flop(model, config):
 # --- work and weights of the whole model ------------------------------------------------------------------------------
 @pytest.mark.parametrize("slug", models_load())
 def test_a_token_multiplies_with_every_active_parameter_once(slug):
-    """Biases (Qwen2.5, GLM, gpt-oss) add without multiplying, which is below 0.01 %.
+    """Biases (Qwen2.5, GLM, gpt-oss) add without multiplying, which is below 0.03 %.
 
     An embedding model has no output head to multiply with, though its published count includes the embedding.
     """
     model = model_get(slug)
     headless = 0 if model.lm_head else model.vocab * model.hidden
-    assert matrices_flop(model, BF16) == pytest.approx(2 * (model.params_active - headless), rel=1e-4)
+    assert matrices_flop(model, BF16) == pytest.approx(2 * (model.params_active - headless), rel=3e-4)
 
 
 @pytest.mark.parametrize("slug", models_load())
@@ -47,7 +47,7 @@ def test_the_weights_of_the_operators_are_the_model_without_its_input_embedding(
     model = model_get(slug)
     embedding = 0 if model.tied and model.lm_head else model.vocab * model.hidden
     weights_byte = sum(op.weight_byte for op in operators_list(model, BF16))
-    assert weights_byte == pytest.approx(2 * (model.params_total - embedding), rel=1e-4)
+    assert weights_byte == pytest.approx(2 * (model.params_total - embedding), rel=3e-4)
 
 
 @pytest.mark.parametrize("slug", models_load())
