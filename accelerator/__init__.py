@@ -19,11 +19,14 @@ from accelerator.errors import (
     UnknownProfileError,
 )
 from accelerator.estimate import StepEstimate, StepRow, step_estimate
+from accelerator.exchange import Exchange, exchange_ratio
 from accelerator.experiment import Experiment, Part, experiment_run, part_run, parts_merge
+from accelerator.goodput import GOODPUT_VERSION, goodput_digest, goodput_search
 from accelerator.hf_config import ConfigFileError, config_parse, models_read
 from accelerator.ledger import Latency
 from accelerator.memory import MemoryFit, memory_fit
 from accelerator.outcome import Outcome, outcomes_merge
+from accelerator.pareto import FrontPoint, pareto_front
 from accelerator.pools import pool_build
 from accelerator.rating import RATING_VERSION, Rating, Slo, rating_best, replica_rate
 from accelerator.simulation import Change, ChangeKind, Limits, Load, LoadKind, Plan, Pool, Role, Router
@@ -42,6 +45,7 @@ from accelerator.workload import (
 )
 
 __all__ = [
+    "GOODPUT_VERSION",
     "PROFILES",
     "RATING_VERSION",
     "AcceleratorError",
@@ -54,8 +58,10 @@ __all__ = [
     "DataFileError",
     "DeploymentConfig",
     "Efficiency",
+    "Exchange",
     "Experiment",
     "Figure",
+    "FrontPoint",
     "KernelMissingError",
     "Latency",
     "Limits",
@@ -90,12 +96,16 @@ __all__ = [
     "chips_load",
     "chips_read",
     "config_parse",
+    "exchange_ratio",
     "experiment_run",
+    "goodput_digest",
+    "goodput_search",
     "memory_fit",
     "model_get",
     "models_load",
     "models_read",
     "outcomes_merge",
+    "pareto_front",
     "part_run",
     "parts_merge",
     "pool_build",

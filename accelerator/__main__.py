@@ -1,4 +1,4 @@
-"""``python -m accelerator``: chips, models, one step, simulations, kernel predictions and the fit behind them."""
+"""``python -m accelerator``: chips, models, one step, simulations, ratings, kernel predictions, the fit behind them."""
 
 import argparse
 import csv
@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
-from accelerator import simulate_command
+from accelerator import predict_command, rate_command, simulate_command
 from accelerator.architectures import ModelSpec, model_get, models_load
 from accelerator.calibration import calibration_load
 from accelerator.chips import ChipSpec, chip_get, chips_load, chips_read
@@ -85,11 +85,37 @@ def _parser() -> argparse.ArgumentParser:
     _add_models(step)
     step.set_defaults(command=_step)
 
-    simulate = commands.add_parser("simulate", help="requests through replicas: latencies, goodput, throughput, energy")
-    simulate_command.options_add(simulate)
-    _add_chips(simulate)
-    _add_models(simulate)
-    simulate.set_defaults(command=_simulate)
+    for name, text, options_add, run in (
+        (
+            "simulate", "requests through replicas: latencies, goodput, throughput, energy",
+            simulate_command.options_add, _simulate,
+        ),
+        (
+            "rate", "what a chip sustains for a model, a mix and limits, searched by simulation",
+            rate_command.rate_options_add, _rate,
+        ),
+        (
+            "exchange", "how many hosts of other chips one host equals for a service",
+            rate_command.exchange_options_add, _exchange,
+        ),
+        (
+            "predict", "what each row of a table of serving points should measure",
+            predict_command.predict_options_add, _predict,
+        ),
+        (
+            "calibrate", "update the published fit with own serving points",
+            predict_command.calibrate_options_add, _calibrate,
+        ),
+        (
+            "fit-serving", "fit published serving points, with errors of rows held out",
+            predict_command.fit_options_add, _fit_serving,
+        ),
+    ):  # fmt: skip
+        command = commands.add_parser(name, help=text)
+        options_add(command)
+        _add_chips(command)
+        _add_models(command)
+        command.set_defaults(command=run)
 
     kernels = commands.add_parser("kernels", help="predict each row of a kernel file: row,latency_ms,p10,p90,reason")
     kernels.add_argument("file", type=Path, help="csv or csv.gz; its columns say which operation it holds")
@@ -228,6 +254,14 @@ def _simulate(options: argparse.Namespace) -> Iterator[str]:
     return simulate_command.simulate_run(options, chips=_chips_known(options), models=_models_more(options))
 
 
+def _rate(options: argparse.Namespace) -> Iterator[str]:
+    return rate_command.rate_run(options, chips=_chips_known(options), models=_models_more(options))
+
+
+def _exchange(options: argparse.Namespace) -> Iterator[str]:
+    return rate_command.exchange_run(options, chips=_chips_known(options), models=_models_more(options))
+
+
 def _kernels(options: argparse.Namespace) -> Iterator[str]:
     file = kernel_file_read(options.file, _chips_known(options))
     median_s, low_s, high_s = calibration_load(file.family.name).predict(file.rows)
@@ -257,6 +291,23 @@ def _fit(options: argparse.Namespace) -> Iterator[str]:
         path = calibration_write(calibration, options.out)
         yield from report_lines(calibration)
         yield f"  written to {path}"
+
+
+def _predict(options: argparse.Namespace) -> Iterator[str]:
+    chips, models = _chips_known(options), _models_more(options)
+    calibration = predict_command.calibration_read(options.calibration)
+    return predict_command.predict_lines(options.points, calibration, chips=chips, models=models)
+
+
+def _calibrate(options: argparse.Namespace) -> Iterator[str]:
+    chips, models = _chips_known(options), _models_more(options)
+    calibration = predict_command.calibration_read(options.calibration)
+    return predict_command.calibrate_lines(options.points, options.out, calibration, chips=chips, models=models)
+
+
+def _fit_serving(options: argparse.Namespace) -> Iterator[str]:
+    chips, models = _chips_known(options), _models_more(options)
+    return predict_command.fit_lines(options, chips=chips, models=models)
 
 
 def _errors(options: argparse.Namespace) -> Iterator[str]:

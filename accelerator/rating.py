@@ -52,7 +52,8 @@ class Rating:
     power_w : float
         Mean power of the replica's chips at this rate, without host. [W]
     binds : str
-        Limit that stops the next sequence: tpot, ttft, memory, max_seqs or max_batched_tok.
+        Limit that stops the next sequence: tpot, ttft, memory, max_seqs or max_batched_tok; of a simulation also
+        prompts, if they arrive faster than they can be read.
     drivers : tuple of (str, float, float)
         Input, rate at its low over the rate, rate at its high over the rate; largest effect first.
     refusal : str or None
@@ -62,6 +63,17 @@ class Rating:
         rating is a refusal.
     digest : str
         SHA-256 of every input.
+    simulated : bool
+        True: the rate, the latencies (at the percentile) and the power are those of a simulation (``goodput``).
+        False: those of the closed formula (``steady``).
+    replicas : int
+        Copies of ``config`` in what is rated; more than one only beside a prefill config.
+    prefill_config : DeploymentConfig or None
+        If prefill and decode run apart: config of the chips that read prompts; ``config`` is then of those that decode.
+    prefill_replicas : int
+        Copies of it.
+    price_usd : float
+        Price of one chip; 0 if none is published. [USD]
     """
 
     chip: str
@@ -81,16 +93,43 @@ class Rating:
     refusal: str | None
     basis: str
     digest: str
+    simulated: bool = False
+    replicas: int = 1
+    prefill_config: DeploymentConfig | None = None
+    prefill_replicas: int = 0
+    price_usd: float = 0.0
 
     @property
     def tok_s_per_chip(self) -> float:
         """Median output rate per chip. [tok/s]"""
         return self.tok_s.p50 / self.chips if self.chips else 0.0
 
+    @property
+    def tok_s_per_kw(self) -> float:
+        """Median output rate per kilowatt that the chips draw at it; 0 if no power is published. [tok/s/kW]"""
+        return self.tok_s.p50 / self.power_w * 1e3 if self.power_w else 0.0
+
+    @property
+    def tok_s_per_usd(self) -> float:
+        """Median output rate per dollar of what the chips cost; 0 if no price is published. [tok/s/USD]"""
+        return self.tok_s_per_chip / self.price_usd if self.price_usd else 0.0
+
+    @property
+    def label(self) -> str:
+        """Config for tables: ``int8 tp8``, or ``1 x int8 tp2 + 3 x int8 tp2`` if prefill and decode run apart."""
+        if self.config is None:
+            return ""
+        if self.prefill_config is None:
+            return self.config.label
+        return f"{self.prefill_replicas} x {self.prefill_config.label} + {self.replicas} x {self.config.label}"
+
     def as_dict(self) -> dict[str, Any]:
-        """Return the fields as JSON-ready values."""
+        """Return the fields, and rates per chip, kilowatt and dollar, as JSON-ready values."""
         values = asdict(self)
-        values["config"] = None if self.config is None else {**asdict(self.config), "label": self.config.label}
+        for name in ("config", "prefill_config"):
+            config = getattr(self, name)
+            values[name] = None if config is None else {**asdict(config), "label": config.label}
+        values |= {name: getattr(self, name) for name in ("label", "tok_s_per_chip", "tok_s_per_kw", "tok_s_per_usd")}
         values["drivers"] = [{"input": name, "at_low": low, "at_high": high} for name, low, high in self.drivers]
         return values
 
@@ -122,12 +161,12 @@ def replica_rate(
     ConfigError
         If the config is impossible (PrecisionError, ModelDoesNotFitError); limits that cannot be met are a refusal.
     """
-    reason = _mix_refusal(model, mix)
+    reason = mix_refusal(model, mix)
     if reason:
-        return _refused(chip, model, config, mix, slo, efficiency, reason)
+        return refused(chip, model, config, mix, slo, efficiency, reason)
     point, binds = steady_state(chip, model, config, mix, slo, efficiency)
     if point is None:
-        return _refused(chip, model, config, mix, slo, efficiency, _limits_text(binds, slo))
+        return refused(chip, model, config, mix, slo, efficiency, limits_text(binds, slo))
 
     def ratio(chip: ChipSpec, efficiency: Efficiency) -> float:
         try:
@@ -155,8 +194,14 @@ def replica_rate(
         drivers=drivers,
         refusal=None,
         basis=basis_of(chip, model, config),
-        digest=_digest(chip, model, config, mix, slo, efficiency),
+        digest=rating_digest(chip, model, config, mix, slo, efficiency),
+        price_usd=price_usd(chip),
     )
+
+
+def price_usd(chip: ChipSpec) -> float:
+    """Return the price of a chip; 0 if none is published. [USD]"""
+    return chip.given["price_usd"].value if "price_usd" in chip.given else 0.0
 
 
 def rating_best(
@@ -186,10 +231,10 @@ def rating_best(
     Rating
         If every config is refused: rates of 0, and ``refusal`` says why for each precision.
     """
-    reason = _mix_refusal(model, mix)
+    reason = mix_refusal(model, mix)
     if reason:
-        return _refused(chip, model, None, mix, slo, DEFAULT, reason)
-    usable, reasons = _precisions(chip, model, precisions)
+        return refused(chip, model, None, mix, slo, DEFAULT, reason)
+    usable, reasons = precisions_usable(chip, model, precisions)
     best: tuple[bool, float, DeploymentConfig] | None = None
     for precision in sorted(usable, key=lambda p: (-chip.peak_flop_s[p].value, PRECISION_BYTE[p])):
         if best and PRECISION_BYTE[precision] >= PRECISION_BYTE[best[2].weight_precision]:
@@ -202,20 +247,20 @@ def rating_best(
                 why = str(error)
                 continue
             if point is None:
-                why = f"{config.label}: {_limits_text(binds, slo)}"
+                why = f"{config.label}: {limits_text(binds, slo)}"
                 continue
-            found = _fits_surely(chip, model, config), point.request_s / config.chips, config
+            found = fits_surely(chip, model, config), point.request_s / config.chips, config
             if best is None or found[:2] > best[:2]:
                 best = found
         if why:
             reasons.append(f"{precision}: {why}")
     if best is None:
         text = "; ".join(reasons) or f"no config of {model.slug} divides over {host_chips} chips"
-        return _refused(chip, model, None, mix, slo, DEFAULT, text)
+        return refused(chip, model, None, mix, slo, DEFAULT, text)
     return replica_rate(chip, model, best[2], mix, slo)
 
 
-def _fits_surely(chip: ChipSpec, model: ModelSpec, config: DeploymentConfig) -> bool:
+def fits_surely(chip: ChipSpec, model: ModelSpec, config: DeploymentConfig) -> bool:
     """Return whether the model fits with memory, engine share and scales all at their unfavourable ends."""
     tight = replace(
         DEFAULT, memory_use_ratio=RANGES["memory_use_ratio"][0], weight_scale_ratio=RANGES["weight_scale_ratio"][2]
@@ -252,19 +297,21 @@ def _power_w(
     return 0.0 if math.isnan(energy_j) else energy_j / point.tpot_s
 
 
-def _precisions(
+def precisions_usable(
     chip: ChipSpec, model: ModelSpec, precisions: Sequence[str] | None
 ) -> tuple[tuple[str, ...], list[str]]:
     """Return the weight precisions to try, and why the others of the list are not."""
     if precisions is None:
-        return tuple(p for p in chip.peak_flop_s if p not in {"fp4", "int4"} or model.native_precision == p), []
+        special = {"fp4", "int4", "int8_wo"} - {model.native_precision}
+        return tuple(p for p in chip.peak_flop_s if p not in special), []
     usable = tuple(p for p in precisions if p in chip.peak_flop_s)
     missing = [p for p in precisions if p not in usable]
     reason = f"{chip.slug} does not compute in {', '.join(missing)}; it has {', '.join(chip.peak_flop_s)}"
     return usable, [reason] if missing else []
 
 
-def _limits_text(binds: str, slo: Slo) -> str:
+def limits_text(binds: str, slo: Slo) -> str:
+    """Return why not even one sequence keeps the limits."""
     return {
         "tpot": f"TPOT cannot be kept under {slo.tpot_s * 1e3:g} ms even with one sequence",
         "ttft": f"TTFT cannot be kept under {slo.ttft_s:g} s even with one sequence",
@@ -273,7 +320,7 @@ def _limits_text(binds: str, slo: Slo) -> str:
     }[binds]
 
 
-def _mix_refusal(model: ModelSpec, mix: TokenMix) -> str:
+def mix_refusal(model: ModelSpec, mix: TokenMix) -> str:
     """Return why the model cannot serve the mix on any chip, or nothing."""
     if not mix.output_tok > 0:
         raise AcceleratorError(f"mix {mix.name} has no output tokens: a decode rating needs some")
@@ -285,7 +332,7 @@ def _mix_refusal(model: ModelSpec, mix: TokenMix) -> str:
     return ""
 
 
-def _refused(
+def refused(
     chip: ChipSpec,
     model: ModelSpec,
     config: DeploymentConfig | None,
@@ -294,23 +341,31 @@ def _refused(
     efficiency: Efficiency,
     refusal: str,
 ) -> Rating:
+    """Return the rating that is a refusal."""
     nothing = Band.exact(0.0)
     return Rating(
         chip=chip.slug, model=model.slug, config=config, mix=mix.name, slo=slo, chips=config.chips if config else 0,
         request_s=nothing, tok_s=nothing, batch=0.0, ttft_s=0.0, tpot_s=0.0, power_w=0.0, binds="", drivers=(),
-        refusal=refusal, basis="data-sheet", digest=_digest(chip, model, config, mix, slo, efficiency),
+        refusal=refusal, basis="data-sheet", digest=rating_digest(chip, model, config, mix, slo, efficiency),
     )  # fmt: skip
 
 
-def _digest(
+def rating_digest(
     chip: ChipSpec,
     model: ModelSpec,
     config: DeploymentConfig | None,
     mix: TokenMix,
     slo: Slo,
     efficiency: Efficiency,
+    **more: Any,
 ) -> str:
-    """Return the SHA-256 of everything a rating follows from."""
+    """Return the SHA-256 of everything a rating follows from.
+
+    Parameters
+    ----------
+    more
+        JSON-ready inputs beside these.
+    """
     figures: Mapping[str, tuple[float, float, float]] = {
         name: (figure.low, figure.value, figure.high) for name, figure in chip.figures().items()
     }
@@ -323,5 +378,6 @@ def _digest(
         "slo": asdict(slo),
         "efficiency": asdict(efficiency),
         "ranges": dict(RANGES),
+        **more,
     }
     return hashlib.sha256(json.dumps(inputs, sort_keys=True).encode()).hexdigest()

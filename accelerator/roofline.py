@@ -88,6 +88,18 @@ class Program:
             out[i] = one
         return out
 
+    def times_at(self, tok: Floats) -> list[Floats]:
+        """Return time, part computing and part reading of each operator at numbers of tokens: [k, 3] each. [s]"""
+        tables = []
+        for i in range(len(self.ops)):
+            at, out = slice(i, i + 1), np.empty((len(tok), 3))
+            kernels.roofline.linear_times_s(
+                self.code[at], self.count[at], self.tok_ratio[at], self.most_tok[at], self.shape[at],
+                self.parameters[at], tok, out,
+            )  # fmt: skip
+            tables.append(out)
+        return tables
+
     def totals(self, tok: Floats) -> Floats:
         """Return time, part computing and part reading of all operators at several numbers of tokens: [k, 3]. [s]"""
         out = np.empty((len(tok), 3))

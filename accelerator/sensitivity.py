@@ -11,7 +11,7 @@ from dataclasses import fields, replace
 
 from accelerator.architectures import ModelSpec
 from accelerator.chips import ChipSpec
-from accelerator.efficiency import RANGES, Efficiency
+from accelerator.efficiency import DEFAULT, RANGES, Efficiency
 from accelerator.operators import DeploymentConfig
 from accelerator.roofline import spreads
 from accelerator.units import Z90, Band
@@ -42,14 +42,16 @@ def drivers_list(
         Effects below this are left out: beyond the precision of what computes the answer. [-]
     """
     rows = []
-    for name, vary in uncertain_inputs(chip, model, config):
+    for name, vary in uncertain_inputs(chip, model, config, efficiency):
         low, high = (ratio(*vary(side, efficiency)) for side in (0, 1))
         if abs(low - 1) > least or abs(high - 1) > least:
             rows.append((name, low, high))
     return tuple(sorted(rows, key=lambda row: -max(_log_size(row[1]), _log_size(row[2]))))
 
 
-def uncertain_inputs(chip: ChipSpec, model: ModelSpec, config: DeploymentConfig) -> Iterator[tuple[str, Vary]]:
+def uncertain_inputs(
+    chip: ChipSpec, model: ModelSpec, config: DeploymentConfig, efficiency: Efficiency = DEFAULT
+) -> Iterator[tuple[str, Vary]]:
     """Yield each uncertain input with a function that puts it at its low (0) or its high (1)."""
     if not all(figure.exact for figure in chip.peak_flop_s.values()):  # the peaks of one chip are wrong together
 
@@ -71,7 +73,16 @@ def uncertain_inputs(chip: ChipSpec, model: ModelSpec, config: DeploymentConfig)
             return chip.varied(name, (figure.low, figure.high)[side]), efficiency
 
         yield name, vary_figure
-    for part, spread in spreads(chip, model, config).items():
+    if efficiency.engine:
+
+        def vary_engine(side: int, efficiency: Efficiency) -> tuple[ChipSpec, Efficiency]:
+            engine = efficiency.engine
+            if engine is None:
+                return chip, efficiency
+            return chip, replace(efficiency, engine=engine.slower(math.exp((2 * side - 1) * Z90 * engine.spread)))
+
+        yield "engine", vary_engine
+    for part, spread in () if efficiency.engine else spreads(chip, model, config).items():
 
         def vary_part(
             side: int, efficiency: Efficiency, part: str = part, spread: float = spread
@@ -82,18 +93,23 @@ def uncertain_inputs(chip: ChipSpec, model: ModelSpec, config: DeploymentConfig)
 
         yield f"{part}_time_ratio", vary_part
     for name in _VARIED:
+        if efficiency.engine and name in _FITTED:
+            continue
 
         def vary_ratio(side: int, efficiency: Efficiency, name: str = name) -> tuple[ChipSpec, Efficiency]:
-            return chip, replace(efficiency, **{name: RANGES[name][2 * side]})
+            return chip, replace(efficiency, **{name: RANGES[name][2 * side]})  # type: ignore[arg-type]
 
         if chip.homegrown or name != "engine_ratio":
             yield name, vary_ratio
 
 
+_FITTED = frozenset({"engine_ratio", "host_step_s", "graph_launch_s"})
+"""Inputs that a fitted engine knows."""
+
 _VARIED = tuple(
     field.name
     for field in fields(Efficiency)
-    if RANGES[field.name][0] < RANGES[field.name][2] and not field.name.startswith("activity")
+    if field.name in RANGES and RANGES[field.name][0] < RANGES[field.name][2] and not field.name.startswith("activity")
 )
 
 

@@ -19,17 +19,24 @@ The rating is the largest B (a real number: the mean of what runs) that keeps ev
 with B, because steps only grow with tokens and context; so bisection finds it. The output rate grows with B too: the
 step has a part that does not depend on B, and none of its parts grows faster than linearly once its bound has changed.
 
+Beside the rating stand bounds that know no queue (:func:`sweep`, :func:`decodes_sweep`, :func:`prompts_request_s`):
+what a replica would sustain if requests came when it suits it. Prompts may be spread over all steps, as in 1., or come
+in full chunks, of which every o q / (B i)-th step has one: a mixture of experts then reads its weights less often. The
+bound takes the better of the two.
 """
 
 import math
 from dataclasses import dataclass
 
+import numpy as np
+
 from accelerator.architectures import ModelSpec
 from accelerator.chips import ChipSpec
 from accelerator.efficiency import DEFAULT, Efficiency
 from accelerator.errors import AcceleratorError
-from accelerator.memory import memory_fit
+from accelerator.memory import MemoryFit, memory_fit
 from accelerator.operators import DeploymentConfig
+from accelerator.pooling import Floats
 from accelerator.requests import TokenMix
 from accelerator.steps import StepTable, step_table_build
 
@@ -88,10 +95,8 @@ def operating_point(
     load = request_s * service_s
     if load >= 1:
         return OperatingPoint(batch, request_s, tpot_s, math.inf, kv_tok, step_tok)
-    share = min(1.0, request_s / mix.rate_request_s) if mix.rate_request_s else 1.0
-    arrival_scv = 1 + (min(mix.iat_cv**2, arrival_scv_max) - 1) * share
     length_scv = max(0.0, 2 * mix.prefill_work_tok2 / mix.input_tok**2 - 1) if mix.input_tok else 0.0
-    variability = (arrival_scv + length_scv) / 2
+    variability = (arrival_scv(mix, request_s, arrival_scv_max) + length_scv) / 2
     wait_s = max(0.0, service_s * variability / (1 - load) * math.log(load / (1 - slo.percentile))) if load else 0.0
     return OperatingPoint(batch, request_s, tpot_s, tpot_s + wait_s + read_s, kv_tok, step_tok)
 
@@ -150,3 +155,119 @@ def steady_state(
         else:
             low, best = guess, point
     return best, binds
+
+
+def arrival_scv(mix: TokenMix, request_s: float, arrival_scv_max: float) -> float:
+    """Return the squared coefficient of variation of arrivals at a replica: a share of a stream is smoother than it.
+
+    Parameters
+    ----------
+    request_s : float
+        Rate of the replica. [1/s]
+    arrival_scv_max : float
+        Cap for the whole stream. [-]
+    """
+    share = min(1.0, request_s / mix.rate_request_s) if mix.rate_request_s else 1.0
+    return 1 + (min(mix.iat_cv**2, arrival_scv_max) - 1) * share
+
+
+@dataclass(frozen=True, eq=False)
+class Sweep:
+    """What a replica would do at rising batches if nobody had to wait.
+
+    Parameters
+    ----------
+    batch : float64[n]
+        Sequences that decode, up to what memory and the config hold. [-]
+    tpot_s, request_s : float64[n]
+        Time per output token; requests per second. [s], [1/s]
+    room_batch : float
+        Sequences that the KV memory holds. [-]
+    """
+
+    batch: Floats
+    tpot_s: Floats
+    request_s: Floats
+    room_batch: float
+
+    def at(self, tpot_s: float) -> tuple[float, float]:
+        """Return requests per second and batch at a limit of the time per output token; 0 if one is too many."""
+        if not len(self.batch) or not self.tpot_s[0] <= tpot_s:
+            return 0.0, 0.0
+        rising_s = np.maximum.accumulate(self.tpot_s)
+        reached = np.maximum.accumulate(np.where(np.isfinite(self.tpot_s), self.request_s, 0.0))
+        known = np.isfinite(rising_s)
+        return (
+            float(np.interp(tpot_s, rising_s[known], reached[known])),
+            float(np.interp(tpot_s, rising_s[known], self.batch[known])),
+        )
+
+
+def batches(least: float, most: float, count: int = 64) -> Floats:
+    """Return rising batches from the least to the most; none if not even the least has room."""
+    return np.geomspace(least, most, count) if most > least else np.zeros(0)
+
+
+def sweep(table: StepTable, fit: MemoryFit, mix: TokenMix, *, least: float = LEAST_BATCH) -> Sweep:
+    """Return what a replica that reads prompts beside its decodes would do at rising batches; see the module's text.
+
+    Parameters
+    ----------
+    least : float
+        Smallest batch. Below 1 a step is that of a fraction of a token: a bound on what is mostly idle.
+    """
+    room = fit.kv_byte / fit.sequence_byte(mix.context_tok)
+    batch = batches(least, min(room, table.max_seqs, table.max_batched_tok - 1.0))
+    prompts, seen_tok = batch / mix.output_tok, batch * mix.context_tok
+    chunk_tok = table.max_batched_tok - batch
+    spread_tok = batch + prompts * mix.input_tok
+    fits = spread_tok <= table.max_batched_tok
+    with_prompts_s = table.step_times_s(
+        np.minimum(spread_tok, table.max_batched_tok), batch, seen_tok, prompts * mix.prefill_work_tok2
+    )
+    alone_s = table.step_times_s(batch, batch, seen_tok, 0.0)
+    full_s = table.step_times_s(batch + chunk_tok, batch, seen_tok, 0.0)
+    chunks = prompts * mix.input_tok / chunk_tok
+    in_chunks_s = alone_s + chunks * (full_s - alone_s) + prompts * table.prompt_s(mix.input_tok, mix.prefill_work_tok2)
+    tpot_s = np.where(fits, np.minimum(with_prompts_s, in_chunks_s), np.inf)
+    return Sweep(batch, tpot_s, batch / tpot_s / mix.output_tok, room)
+
+
+def decodes_sweep(table: StepTable, fit: MemoryFit, mix: TokenMix) -> Sweep:
+    """Return what a replica that only decodes what others have read would do at rising batches."""
+    room = fit.kv_byte / fit.sequence_byte(mix.context_tok)
+    batch = batches(LEAST_BATCH, min(room, table.max_seqs, table.max_batched_tok))
+    tpot_s = table.step_times_s(batch, batch, batch * mix.context_tok, 0.0)
+    return Sweep(batch, tpot_s, batch / tpot_s / mix.output_tok, room)
+
+
+def prompts_request_s(
+    table: StepTable, mix: TokenMix, slo: Slo, *, waits: bool = True, arrival_scv_max: float = DEFAULT.arrival_scv_max
+) -> float:
+    """Return the requests per second whose prompts a replica reads that does nothing else. [1/s]
+
+    Parameters
+    ----------
+    waits : bool
+        True: TTFT with the wait of step 5 holds at the percentile. False: nobody waits, a bound.
+    arrival_scv_max : float
+        Cap of the variability of arrivals. [-]
+    """
+    chunk_tok = table.max_batched_tok
+    chunk_s = table.step_s(chunk_tok)
+    whole, rest_tok = divmod(mix.input_p95_tok, chunk_tok)
+    read_s = whole * chunk_s + table.prompt_s(mix.input_p95_tok, mix.input_p95_tok**2 / 2)
+    read_s += table.step_s(rest_tok) if rest_tok else 0.0
+    service_s = mix.input_tok / chunk_tok * chunk_s + table.prompt_s(mix.input_tok, mix.prefill_work_tok2)
+    if read_s > slo.ttft_s:
+        return 0.0
+    if not waits or not service_s:
+        return 1 / service_s if service_s else math.inf
+    length_scv = max(0.0, 2 * mix.prefill_work_tok2 / mix.input_tok**2 - 1)
+    low, high = 0.0, 1.0
+    while high - low > 1e-5:
+        load = (low + high) / 2
+        k = (arrival_scv(mix, load / service_s, arrival_scv_max) + length_scv) / 2
+        wait_s = max(0.0, service_s * k / (1 - load) * math.log(load / (1 - slo.percentile)))
+        low, high = (load, high) if read_s + wait_s <= slo.ttft_s else (low, load)
+    return low / service_s

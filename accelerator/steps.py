@@ -19,7 +19,8 @@ from numpy.typing import ArrayLike
 from accelerator import kernels
 from accelerator.architectures import ModelSpec
 from accelerator.chips import ChipSpec
-from accelerator.efficiency import DEFAULT, RANGES, Efficiency
+from accelerator.components import launches_of, linear_parts
+from accelerator.efficiency import DEFAULT, RANGES, Efficiency, Engine
 from accelerator.errors import ConfigError
 from accelerator.operators import (
     AttentionLayers,
@@ -29,7 +30,16 @@ from accelerator.operators import (
     state_byte_per_seq,
 )
 from accelerator.power import Activity, busy_s, chip_powers_w
-from accelerator.roofline import Floats, decode_times, index_s, prefill_times, program_make, spreads, stream_s
+from accelerator.roofline import (
+    Floats,
+    Program,
+    decode_times,
+    index_s,
+    prefill_times,
+    program_make,
+    spreads,
+    stream_s,
+)
 from accelerator.units import quantile_z
 
 __all__ = ["DeploymentConfig", "StepTable", "step_table_build"]
@@ -216,15 +226,24 @@ def step_table_build(
     decode = _DecodeParts(chip, model, config, efficiency)
     prefill = _prefill_parts(chip, model, config, efficiency)
     idle_w, tdp_w = chip_powers_w(chip)
+    engine, linear_s = efficiency.engine, totals[:, 0]
+    decode_ratio = prompt_ratio = 1.0
+    fixed_s, seq_s = efficiency.host_step_s, 0.0
+    if engine:
+        linear_s = _engine_linear_s(engine, program, model, config, node_tok)
+        decode_ratio = engine.decode_ratio * engine.decode_attention_ratio
+        prompt_ratio = engine.prompt_ratio * engine.prefill_attention_ratio
+        fixed_s = engine.decode_ratio * (engine.host_step_s + engine.host_rank_s * (config.chips - 1))
+        seq_s = engine.decode_ratio * engine.host_seq_s
     return StepTable(
-        linear_s=np.interp(tok, node_tok, totals[:, 0]),
-        decode_s=decode.fixed_s,
-        context_s_per_tok=decode.context_s_per_tok,
-        window_s_per_tok=decode.window_s_per_tok,
-        prefill_s_per_tok2=prefill.full_s_per_tok2,
-        window_s_per_tok2=prefill.window_s_per_tok2,
-        prefill_s=prefill.fixed_s,
-        fixed_s=efficiency.host_step_s,
+        linear_s=np.interp(tok, node_tok, linear_s),
+        decode_s=decode_ratio * decode.fixed_s + seq_s * np.arange(config.max_seqs + 1),
+        context_s_per_tok=decode_ratio * decode.context_s_per_tok,
+        window_s_per_tok=decode_ratio * decode.window_s_per_tok,
+        prefill_s_per_tok2=prompt_ratio * prefill.full_s_per_tok2,
+        window_s_per_tok2=prompt_ratio * prefill.window_s_per_tok2,
+        prefill_s=prompt_ratio * prefill.fixed_s,
+        fixed_s=fixed_s,
         window_tok=_window_tok(model),
         activity=Activity(
             linear_busy_s=np.interp(tok, node_tok, busy_s(own, efficiency)),
@@ -237,11 +256,35 @@ def step_table_build(
     )
 
 
+DECODE_TOK = 256.0
+"""Tokens of a step up to which they are taken as decodes, per group: beyond, they are prompts'. [tok]"""
+
+
+def _engine_linear_s(
+    engine: Engine, program: Program, model: ModelSpec, config: DeploymentConfig, tok: Floats
+) -> Floats:
+    """Return the token-dependent part as a fitted engine runs it, issued by its host. [s]"""
+    ratios = (
+        engine.memory_ratio, engine.compute_ratio, engine.experts_ratio, engine.experts_ratio,
+        engine.collectives_ratio,
+        engine.exchanges_ratio,
+    )  # fmt: skip
+    chip_s = linear_parts(program, tok) @ np.array(ratios)
+    issue_s = engine.issue_s * launches_of(program, model, config)
+    issued_s = np.where(tok > 0, np.hypot(chip_s, issue_s), 0.0)
+    edge_tok = DECODE_TOK * config.micro
+    edge_s = np.interp(edge_tok, tok, issued_s)
+    prompts_s = engine.decode_ratio * edge_s + engine.prompt_ratio * (issued_s - edge_s)
+    return np.where(tok <= edge_tok, engine.decode_ratio * issued_s, prompts_s)
+
+
 def _efficiency_at(
     quantile: float, chip: ChipSpec, model: ModelSpec, config: DeploymentConfig, efficiency: Efficiency
 ) -> Efficiency:
     """Return an efficiency whose every time is at a quantile."""
     z = quantile_z(quantile)
+    if efficiency.engine:  # fitted as a whole: the parts' own errors are in its spread
+        return replace(efficiency, engine=efficiency.engine.slower(float(np.exp(z * efficiency.engine.spread))))
     slower = {
         f"{part}_time_ratio": getattr(efficiency, f"{part}_time_ratio") * float(np.exp(z * spread))
         for part, spread in spreads(chip, model, config).items()
