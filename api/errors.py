@@ -2,7 +2,7 @@
 
 import http
 import logging
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import redis
@@ -31,6 +31,14 @@ class BodyError(exceptions.ParseError):
     def __init__(self, detail: str, *, line: int | None = None, column: int | None = None) -> None:
         super().__init__(detail)
         self.line, self.column = line, column
+
+
+class RowsError(exceptions.ValidationError):
+    """Rows of which none can be used: a place and a reason for each."""
+
+    def __init__(self, places: Sequence[Mapping[str, Any]]) -> None:
+        super().__init__({"": [str(place["message"]) for place in places]})
+        self.places = [dict(place) for place in places]
 
 
 class ConflictError(exceptions.APIException):
@@ -172,6 +180,8 @@ def _as_dict(error: django_errors.ValidationError) -> dict[str, list[str]]:
 def _places(error: exceptions.APIException) -> list[dict[str, Any]]:
     if isinstance(error, BodyError):
         return [{"field": None, "line": error.line, "column": error.column, "message": str(error.detail)}]
+    if isinstance(error, RowsError):
+        return error.places
     if not isinstance(error, exceptions.ValidationError):
         return []
     place = {key: value for key, value in getattr(error, "place", {}).items() if value is not None}

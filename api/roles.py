@@ -5,7 +5,7 @@ from django.db import transaction
 from django.db.models import Q
 
 FLEET_EDITED = ("delivery", "hosttype", "readiness", "service")
-SCENARIOS_EDITED = ("run", "scenario", "schedule", "trace")
+SCENARIOS_EDITED = ("calibrationversion", "run", "scenario", "schedule", "trace")
 WRITES = ("add", "change", "delete")
 
 

@@ -10,10 +10,12 @@ from drf_spectacular.utils import extend_schema_field
 from rest_framework import serializers
 from rest_framework.reverse import reverse
 
+from accelerator import UnknownNameError, chip_get, model_get, profile_mix
 from api.models import Token
 from fleet import services as fleet_services
 from fleet.models import Delivery, Hall, Host, HostType, Rack, Readiness, Region, Row, Service, Site
-from scenarios.models import Report, Run, Scenario, Schedule, Trace
+from scenarios.models import Report, Run, Scenario, Schedule, StoredRating, Trace
+from scenarios.rating_store import EXCHANGE_MOST, MIX, TPOT_P95_S, TTFT_P95_S, phase_shown, rating_is_current
 from scenarios.schedules import schedule_next, schedule_save
 from scenarios.services import scenario_save
 
@@ -473,6 +475,15 @@ class SureSerializer(serializers.Serializer[Any]):
     run_out = serializers.CharField(allow_null=True, help_text="Not before this month; null: beyond the horizon.")
 
 
+class ServingCalibrationSerializer(serializers.Serializer[Any]):
+    """A calibration of serving as results name it."""
+
+    version = serializers.CharField(help_text="Id of a calibration, or `published`.")
+    digest = serializers.CharField(help_text="Of what predictions follow from.")
+    fitted_on = serializers.DateField()
+    rows = serializers.IntegerField(help_text="Measured rows behind it. [-]")
+
+
 class CapacityAnswerSerializer(serializers.Serializer[Any]):
     """The answer to a capacity query."""
 
@@ -491,3 +502,174 @@ class CapacityAnswerSerializer(serializers.Serializer[Any]):
     engine_version = serializers.CharField()
     rating_version = serializers.CharField()
     calibration = CalibrationSerializer()
+    serving_calibration = ServingCalibrationSerializer(allow_null=True, help_text="In use; null: there is none.")
+
+
+# --- ratings and exchange ratios ---
+class HostPhaseSerializer(serializers.Serializer[Any]):
+    """What one host does in one phase, in its best config."""
+
+    tok_s = BandSerializer(allow_null=True, help_text="Prompt tokens read, or output tokens made. [tok/s]")
+    config = serializers.CharField(allow_blank=True, help_text="Of its replicas.")
+    refusal = serializers.CharField(allow_blank=True, help_text="Why there is no rate.")
+
+
+class RatingValuesSerializer(serializers.Serializer[Any]):
+    """A rating, the figures of one replica; all rates are 0 where it is a refusal."""
+
+    label = serializers.CharField(  # type: ignore[assignment]  # the name is the rating's
+        allow_blank=True, help_text="Config, or configs of prefill and decode apart."
+    )
+    chips = serializers.IntegerField(help_text="Chips of one replica. [-]")
+    request_s = BandSerializer(help_text="[1/s]")
+    tok_s = BandSerializer(help_text="Output tokens. [tok/s]")
+    tok_s_per_chip = serializers.FloatField(help_text="[tok/s]")
+    tok_s_per_kw = serializers.FloatField(help_text="0: no power is published. [tok/s/kW]")
+    tok_s_per_usd = serializers.FloatField(help_text="Per dollar of the chips' price; 0: none is published.")
+    ttft_s = serializers.FloatField(help_text="P95 at this rate. [s]")
+    tpot_s = serializers.FloatField(help_text="P95 at this rate. [s]")
+    batch = serializers.FloatField(help_text="Sequences that decode. [-]")
+    power_w = serializers.FloatField(help_text="Mean of the replica's chips, without hosts. [W]")
+    drivers = serializers.ListField(child=serializers.DictField(), help_text="Uncertain inputs, largest effect first.")
+
+
+class StoredRatingSerializer(RowSerializer):
+    """What a chip does for a model, with where it came from."""
+
+    rating = serializers.SerializerMethodField()
+    prefill = serializers.SerializerMethodField(help_text="One host that only reads prompts.")
+    decode = serializers.SerializerMethodField(help_text="One host that only makes answers.")
+    is_current = serializers.SerializerMethodField(help_text="Whether catalog and calibrations still say the same.")
+
+    class Meta:
+        model = StoredRating
+        fields = [
+            *(*COMMON, "chip", "model", "mix", "ttft_p95_s", "tpot_p95_s", "host_chips", "refusal", "binds", "basis"),
+            *("rating", "prefill", "decode", "is_current", "digest", "took_s", "created_at"),
+        ]
+        read_only_fields = fields
+
+    @extend_schema_field(RatingValuesSerializer)
+    def get_rating(self, row: StoredRating) -> dict[str, Any]:
+        """Return its figures."""
+        return {str(name): row.payload["rating"][str(name)] for name in RatingValuesSerializer().fields}
+
+    @extend_schema_field(HostPhaseSerializer)
+    def get_prefill(self, row: StoredRating) -> dict[str, Any]:
+        """Return what a host reads."""
+        return phase_dict(row, "prefill")
+
+    @extend_schema_field(HostPhaseSerializer)
+    def get_decode(self, row: StoredRating) -> dict[str, Any]:
+        """Return what a host makes."""
+        return phase_dict(row, "decode")
+
+    def get_is_current(self, row: StoredRating) -> bool:
+        """Compare its digest with that of today's inputs."""
+        return rating_is_current(row)
+
+
+class RatingLimitsSerializer(StrictSerializer):
+    """For which requests, within which limits at P95."""
+
+    mix = serializers.CharField(max_length=80, default=MIX, help_text="A built-in profile.")
+    ttft_p95_s = serializers.FloatField(
+        default=TTFT_P95_S, min_value=0.001, max_value=3600, help_text="Limit of the time to first token. [s]"
+    )
+    tpot_p95_s = serializers.FloatField(
+        default=TPOT_P95_S, min_value=0.0001, max_value=60, help_text="Limit of the time per later token. [s]"
+    )
+
+    def validate_mix(self, name: str) -> str:
+        """It is one of the built-in ones."""
+        return name_known(profile_mix, name)
+
+    def validate_model(self, name: str) -> str:
+        """The catalog has it."""
+        return name_known(model_get, name)
+
+
+class RatingQuestionSerializer(RatingLimitsSerializer):
+    """What a chip does for a model."""
+
+    chip = serializers.CharField(max_length=80, help_text="Slug or alias of a chip.")
+    model = serializers.CharField(max_length=80, help_text="Slug or alias of a model.")
+    host_chips = serializers.IntegerField(
+        required=False, allow_null=True, min_value=1, max_value=512, help_text="Null: the chip's usual host. [-]"
+    )
+
+    def validate_chip(self, name: str) -> str:
+        """The catalog has it."""
+        return name_known(chip_get, name)
+
+
+class ExchangeQuestionSerializer(RatingLimitsSerializer):
+    """One chip and those that would replace it; the fields of a query string."""
+
+    to = serializers.ListField(
+        child=serializers.CharField(max_length=80), min_length=1, max_length=EXCHANGE_MOST, help_text="Other chips."
+    )
+    model = serializers.CharField(max_length=80, help_text="Slug or alias of a model.")
+
+    def get_fields(self) -> dict[str, Any]:
+        """`from` is a word of the language, so it cannot be declared as the others are."""
+        start = serializers.CharField(max_length=80, help_text="The chip that is replaced.")
+        return {"from": start, **super().get_fields()}
+
+    def validate_from(self, name: str) -> str:
+        """The catalog has it."""
+        return name_known(chip_get, name)
+
+    def validate_to(self, names: list[str]) -> list[str]:
+        """The catalog has them all."""
+        return [name_known(chip_get, name) for name in names]
+
+
+class ExchangeSideSerializer(serializers.Serializer[Any]):
+    """One side: the host, what it does in each phase in which config, and what binds the service."""
+
+    chip = serializers.CharField()
+    host_chips = serializers.IntegerField(help_text="[-]")
+    binds = serializers.CharField(allow_blank=True, help_text="What stops a little more of the service.")
+    basis = serializers.CharField()
+    prefill = HostPhaseSerializer()
+    decode = HostPhaseSerializer()
+    service = HostPhaseSerializer()
+    digest = serializers.CharField(help_text="Of the rating.")
+
+
+class ExchangeRowSerializer(serializers.Serializer[Any]):
+    """Hosts of one other chip that one host equals; null where one of the two cannot serve."""
+
+    to = ExchangeSideSerializer()
+    prefill = BandSerializer(allow_null=True, help_text="[-]")
+    decode = BandSerializer(allow_null=True, help_text="[-]")
+    service = BandSerializer(allow_null=True, help_text="[-]")
+    refusal = serializers.CharField(allow_blank=True, help_text="Why a ratio is missing.")
+
+
+class ExchangeAnswerSerializer(serializers.Serializer[Any]):
+    """Exchange ratios, in the order of `to`."""
+
+    model = serializers.CharField()
+    mix = serializers.CharField()
+    ttft_p95_s = serializers.FloatField()
+    tpot_p95_s = serializers.FloatField()
+    start = ExchangeSideSerializer(help_text="One host of `from`.")
+    rows = ExchangeRowSerializer(many=True)
+    rating_version = serializers.CharField()
+    goodput_version = serializers.CharField()
+
+
+def name_known(find: Callable[[str], Any], name: str) -> str:
+    """Return a name that is found; the error of one that is not suggests others."""
+    try:
+        find(name)
+    except UnknownNameError as error:
+        raise serializers.ValidationError(str(error)) from error
+    return name
+
+
+def phase_dict(row: StoredRating, phase: str) -> dict[str, Any]:
+    """Return one phase of a host as it is shown; a refusal has no rate."""
+    return phase_shown(row.payload[phase])

@@ -3,7 +3,7 @@
 from django.urls import include, path, re_path
 from rest_framework.routers import SimpleRouter
 
-from api import catalog, views
+from api import calibrations, catalog, views
 from api.schema import SchemaView
 
 app_name = "api"
@@ -25,6 +25,8 @@ for prefix, view in {
     "schedules": views.ScheduleView,
     "runs": views.RunView,
     "reports": views.ReportView,
+    "ratings": views.RatingView,
+    "calibrations": calibrations.CalibrationView,
     "tokens": views.TokenView,
 }.items():
     router.register(prefix, view, basename=str(view().rows_model._meta.model_name))
@@ -32,11 +34,14 @@ router.register("chips", catalog.ChipView, basename="chip")
 router.register("models", catalog.LlmModelView, basename="llm-model")
 
 ROOT = {prefix: f"{basename}-list" for prefix, _, basename in router.registry}
-ROOT |= {"capacity/query": "capacity-query", "schema": "schema"}
+ROOT |= {"capacity/query": "capacity-query", "exchange-ratios": "exchange-ratios", "accuracy": "accuracy"}
+ROOT |= {"schema": "schema"}
 
 v1 = [
     path("", views.RootView.as_view(names=ROOT), name="root"),
     path("capacity/query/", views.CapacityQueryView.as_view(), name="capacity-query"),
+    path("accuracy/", calibrations.AccuracyView.as_view(), name="accuracy"),
+    path("exchange-ratios/", views.ExchangeView.as_view(), name="exchange-ratios"),
     path("schema/", SchemaView.as_view(), name="schema"),
     *router.urls,
 ]

@@ -29,8 +29,9 @@ from api.models import Token
 from api.resources import Door, EditResource, ReadResource
 from api.tokens import token_make, token_revoke
 from fleet.models import Delivery, Hall, Host, HostType, Rack, Readiness, Region, Row, Service, Site
-from scenarios.models import Report, Run, Scenario, Schedule, Trace
+from scenarios.models import Report, Run, Scenario, Schedule, StoredRating, Trace
 from scenarios.queries import CapacityQuestion, capacity_query
+from scenarios.rating_store import exchange_query, rating_get_or_compute, rating_question
 from scenarios.services import run_cancel, run_submit, trace_delete, trace_keep, trace_read
 from scenarios.tables import Table, tables_of
 
@@ -404,6 +405,71 @@ class ReportView(ReadResource):
         """Download the table."""
         report = self.get_object()
         return download(report.csv, "text/csv", f"report-{pk}.csv")
+
+
+# --- ratings ---
+class RatingView(ReadResource):
+    """Ratings of chips for models, by simulation. A rating that is stored never changes; `is_current` may."""
+
+    queryset = StoredRating.objects.all()
+    serializer_class = serializers.StoredRatingSerializer
+    filters = {
+        "chip": "chip",
+        "model": "model",
+        "mix": "mix",
+        "ttft_p95_s": "ttft_p95_s",
+        "tpot_p95_s": "tpot_p95_s",
+        "host_chips": "host_chips",
+        "tok_s_per_chip": "tok_s_per_chip",
+        "binds": "binds",
+        "basis": "basis",
+        "digest": "digest",
+        "created_at": "created_at",
+    }
+    search = ("chip", "model")
+    rights = {"query": Right("read")}
+    buckets = {"query": "run"}  # it may have to be simulated
+
+    @extend_schema(request=serializers.RatingQuestionSerializer, responses={200: serializers.StoredRatingSerializer})
+    @action(detail=False, methods=["post"], filter_backends=[], pagination_class=None)
+    def query(self, request: Request) -> Response:
+        """Rate a chip for a model: looked up, or simulated at once. A refusal is an answer, with its reason."""
+        asked = serializers.RatingQuestionSerializer(data=request.data)
+        asked.is_valid(raise_exception=True)
+        row = rating_get_or_compute(rating_question(**asked.validated_data))
+        return Response(self.get_serializer(row).data)
+
+
+def exchange_params() -> list[OpenApiParameter]:
+    """Return the parameters of exchange ratios as the schema shows them."""
+    found = []
+    for name, field in serializers.ExchangeQuestionSerializer().fields.items():
+        is_list, kind = name == "to", float if name.endswith("_s") else str
+        found.append(
+            OpenApiParameter(name, kind, many=is_list, required=field.required, description=str(field.help_text))
+        )
+    return found
+
+
+class ExchangeView(Door):
+    """What one host of a chip equals in hosts of others, prefill, decode and the whole service apart."""
+
+    rights = {"get": Right("read")}
+    buckets = {"get": "run"}  # what is not stored has to be simulated
+    own_params = {"get": ("from", "to", "model", "mix", "ttft_p95_s", "tpot_p95_s")}
+
+    @extend_schema(parameters=exchange_params(), responses={200: serializers.ExchangeAnswerSerializer})
+    def get(self, request: Request) -> Response:
+        """Return the ratios, from stored ratings; chips that are not rated yet are rated now."""
+        given = {name: request.query_params.getlist(name) for name in request.query_params if name != "to"}
+        if repeated := {name: ["Only one value is taken."] for name, values in given.items() if len(values) > 1}:
+            raise ValidationError(repeated)
+        asked = serializers.ExchangeQuestionSerializer(
+            data={**{name: values[0] for name, values in given.items()}, "to": request.query_params.getlist("to")}
+        )
+        asked.is_valid(raise_exception=True)
+        values = dict(asked.validated_data)
+        return Response(exchange_query(from_chip=values.pop("from"), to_chips=values.pop("to"), **values))
 
 
 def user_of(request: Request) -> User:

@@ -1,6 +1,7 @@
 """Forms of pages: parse and validate. The rules themselves are those of the scenarios room."""
 
 import zoneinfo
+from collections.abc import Mapping
 from datetime import date
 from typing import Any
 
@@ -10,8 +11,13 @@ from django.core.exceptions import ValidationError
 from django.core.files.uploadedfile import UploadedFile
 from django.utils import timezone
 
+from accelerator import PROFILES, chips_load, models_load
+from accelerator.accuracy import SCHEMES
+from dashboard.accuracy import AccuracyChoice, choices_of
+from dashboard.ratings import RatingChoice, choice_defaults
 from fleet.models import Service
 from fleet.models.versioned import DAY_FIRST, DAY_LAST, check_day
+from scenarios.accuracy import SCHEME
 from scenarios.checks import check_scenario, check_schedule
 from scenarios.models import Scenario, Schedule, Trace
 
@@ -38,6 +44,59 @@ class DayForm(forms.Form):
     def clean_day(self) -> date:
         """An empty day is today, in UTC."""
         return self.cleaned_data["day"] or timezone.now().date()
+
+
+class RatingsForm(forms.Form):
+    """Which ratings are shown: a model on every chip, every model on a chip, or one pair."""
+
+    model = forms.ChoiceField(required=False)
+    chip = forms.ChoiceField(required=False)
+    mix = forms.ChoiceField(label="Token mix")
+    ttft_p95_s = forms.FloatField(min_value=0.001, max_value=3600, label="TTFT at most [s]", help_text="At P95.")
+    tpot_p95_s = forms.FloatField(min_value=0.0001, max_value=60, label="TPOT at most [s]", help_text="At P95.")
+
+    def __init__(self, data: Mapping[str, Any]) -> None:
+        super().__init__({**choice_defaults(), **data})
+        chips, models = ([(slug, slug) for slug in load()] for load in (chips_load, models_load))
+        self.fields["model"].choices = [("", "every model"), *models]  # type: ignore[attr-defined]
+        self.fields["chip"].choices = [("", "every chip"), *chips]  # type: ignore[attr-defined]
+        self.fields["mix"].choices = [(name, name) for name in PROFILES]  # type: ignore[attr-defined]
+        self.fields["from"] = forms.ChoiceField(choices=chips, label="Exchange one host of")
+
+    def clean(self) -> dict[str, Any]:
+        """Every model on every chip would be too much to read."""
+        values = self.cleaned_data
+        if not self.errors and not values["model"] and not values["chip"]:
+            self.add_error("model", "Choose a model, a chip, or both: every model on every chip is too much to read.")
+        return values
+
+    @property
+    def choice(self) -> RatingChoice:
+        """Return what a valid form asks for."""
+        values = dict(self.cleaned_data)
+        return RatingChoice(start=values.pop("from"), **values)
+
+
+class AccuracyForm(forms.Form):
+    """Which held-out rows are shown: one way of holding out, filtered by what was measured."""
+
+    scheme = forms.ChoiceField(choices=list(SCHEMES.items()), label="Held out")
+    chip = forms.ChoiceField(required=False)
+    engine = forms.ChoiceField(required=False)
+    model = forms.ChoiceField(required=False)
+
+    def __init__(self, data: Mapping[str, Any]) -> None:
+        super().__init__({"scheme": SCHEME, **data})
+        self.fields["class"] = forms.ChoiceField(required=False, label="Class of metrics")
+        for name, values in choices_of().items():
+            choices = [("", f"every {'class' if name == 'class' else name}"), *((value, value) for value in values)]
+            self.fields[name].choices = choices  # type: ignore[attr-defined]
+
+    @property
+    def choice(self) -> AccuracyChoice:
+        """Return what a valid form asks for."""
+        values = dict(self.cleaned_data)
+        return AccuracyChoice(metric_class=values.pop("class"), **values)
 
 
 class ScenarioForm(forms.ModelForm):

@@ -298,9 +298,19 @@ def provenance_of(result: Mapping[str, Any]) -> list[Fact]:
         Fact("Digest of the inputs", result["inputs_digest"], is_code=True),
         Fact("Digest of the fleet", result["snapshot_digest"], is_code=True),
     ]
+    if calibration := result.get("serving_calibration"):  # results of earlier releases lack it
+        facts.append(Fact("Serving calibration", calibration_text(calibration)))
+        facts.append(Fact("Digest of the serving calibration", calibration["digest"], is_code=True))
     if trace:
         facts.append(Fact("Digest of the trace", trace["digest"], is_code=True))
     return facts
+
+
+def calibration_text(facts: Mapping[str, Any]) -> str:
+    """Return which serving calibration was in use: its version, day and rows."""
+    name = facts["version"]
+    which = name if name == "published" else f"version {name}"
+    return f"{which}, fitted on {facts['fitted_on']}, {facts['rows']:,} rows"
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,7 +10,7 @@ from uuid import UUID
 from django.contrib import messages
 from django.contrib.auth.decorators import login_required, permission_required
 from django.contrib.auth.models import User
-from django.core.exceptions import ValidationError
+from django.core.exceptions import BadRequest, ValidationError
 from django.core.paginator import Paginator
 from django.db import transaction
 from django.db.models import QuerySet
@@ -25,11 +25,15 @@ from accelerator import TraceError, chip_get, chips_load
 from accelerator.calibration import calibration_load
 from accelerator.families import FAMILIES
 from dashboard import presenters, selectors
+from dashboard.accuracy import AccuracyPage, accuracy_page, change_line, version_lines
 from dashboard.charts import charts_of, charts_overview
 from dashboard.elevations import Standing, elevation_draw
-from dashboard.forms import DayForm, ScenarioForm, ScheduleForm, zone_names
+from dashboard.forms import AccuracyForm, DayForm, RatingsForm, ScenarioForm, ScheduleForm, zone_names
+from dashboard.ratings import RatingsPage, ratings_page
 from fleet.models import Host, Rack, Service, Site
 from fleet.services import StaleVersionError
+from scenarios.calibrations import calibration_use as calibration_take
+from scenarios.calibrations import version_named
 from scenarios.demand import month_add
 from scenarios.engine import Inputs
 from scenarios.models import Report, Run, Scenario, Schedule
@@ -175,6 +179,109 @@ def chips(request: HttpRequest) -> HttpResponse:
     errors = [presenters.kernel_error_row(calibration_load(name)) for name in FAMILIES]
     context = {"chips": rows, "columns": presenters.CHIP_COLUMNS, "kernel_errors": errors}
     return render(request, "dashboard/chips.html", context)
+
+
+@login_required
+@require_safe
+def ratings(request: HttpRequest) -> HttpResponse:
+    """What does each chip do for each model, and how many hosts of one equal a host of another?"""
+    form = RatingsForm(request.GET.dict())
+    if not form.is_valid():
+        return render(request, "dashboard/ratings.html", {"form": form}, status=400)
+    shown = ratings_page(form.choice)
+    context = {"form": form, "shown": shown, "tables": [(table, table.cells()) for table in shown.tables]}
+    return render(request, "dashboard/ratings.html", context)
+
+
+@login_required
+@require_safe
+def ratings_csv(request: HttpRequest, name: str) -> HttpResponse:
+    """A table of ratings as CSV, of exactly what the page with the same query shows."""
+    _, table = _ratings_table(request, name)
+    return _csv(table.csv(), f"{table.name}.csv")
+
+
+@login_required
+@require_safe
+def ratings_json(request: HttpRequest, name: str) -> HttpResponse:
+    """The same as JSON, with what it is about."""
+    shown, table = _ratings_table(request, name)
+    return JsonResponse(shown.export(table))
+
+
+def _ratings_table(request: HttpRequest, name: str) -> tuple[RatingsPage, Table]:
+    form = RatingsForm(request.GET.dict())
+    if not form.is_valid():
+        raise BadRequest("; ".join(f"{field}: {' '.join(map(str, texts))}" for field, texts in form.errors.items()))
+    shown = ratings_page(form.choice)
+    table = next((table for table in shown.tables_all if table.name == name), None)
+    if table is None:
+        raise Http404(f"there is no table {name} of these ratings")
+    return shown, table
+
+
+# --- accuracy ---------------------------------------------------------------------------------------------------------
+@login_required
+@require_safe
+def accuracy(request: HttpRequest) -> HttpResponse:
+    """How wrong are predictions, where, why, and what is not known?"""
+    form = AccuracyForm(request.GET.dict())
+    if not form.is_valid():
+        return render(request, "dashboard/accuracy.html", {"form": form}, status=400)
+    shown = accuracy_page(form.choice)
+    lines, changes = version_lines()
+    context = {
+        "form": form,
+        "shown": shown,
+        "tables": {name.replace("-", "_"): (table, table.cells()) for name, table in shown.tables.items()},
+        "lines": lines,
+        "changes": [change_line(change) for change in changes],
+    }
+    return render(request, "dashboard/accuracy.html", context)
+
+
+@login_required
+@require_safe
+def accuracy_csv(request: HttpRequest, name: str) -> HttpResponse:
+    """A table of accuracy as CSV, of exactly what the page with the same query shows."""
+    _, table = _accuracy_table(request, name)
+    return _csv(table.csv(), f"accuracy-{table.name}.csv")
+
+
+@login_required
+@require_safe
+def accuracy_json(request: HttpRequest, name: str) -> HttpResponse:
+    """The same as JSON, with what it is about."""
+    shown, table = _accuracy_table(request, name)
+    return JsonResponse(shown.export(table))
+
+
+@login_required
+@permission_required("scenarios.change_calibrationversion", raise_exception=True)
+@require_POST
+def calibration_use(request: SignedInRequest) -> HttpResponse:
+    """Take a version of the calibration, or the published fit, into use."""
+    try:
+        version = version_named(request.POST.get("version", ""))
+    except ValueError as error:
+        raise BadRequest(str(error)) from error
+    which = f"Calibration {version.pk}" if version else "The published fit"
+    if calibration_take(version, owner=request.user):
+        messages.success(request, f"{which} is in use.")
+    else:
+        messages.info(request, f"{which} was in use already.")
+    return redirect("dashboard:accuracy")
+
+
+def _accuracy_table(request: HttpRequest, name: str) -> tuple[AccuracyPage, Table]:
+    form = AccuracyForm(request.GET.dict())
+    if not form.is_valid():
+        raise BadRequest("; ".join(f"{field}: {' '.join(map(str, texts))}" for field, texts in form.errors.items()))
+    shown = accuracy_page(form.choice)
+    table = next((table for table in shown.tables_all if table.name == name), None)
+    if table is None:
+        raise Http404(f"there is no table {name} of this accuracy")
+    return shown, table
 
 
 # --- scenarios --------------------------------------------------------------------------------------------------------

@@ -5,7 +5,19 @@ from typing import Any
 from django.contrib import admin
 from django.http import HttpRequest
 
-from scenarios.models import Report, Run, Scenario, Schedule, Simulation, SimulationPart, Trace
+from scenarios.models import (
+    CalibrationChange,
+    CalibrationVersion,
+    RatingBatch,
+    Report,
+    Run,
+    Scenario,
+    Schedule,
+    Simulation,
+    SimulationPart,
+    StoredRating,
+    Trace,
+)
 
 
 class ReadOnlyAdmin(admin.ModelAdmin):
@@ -81,3 +93,38 @@ class SimulationPartAdmin(KeptAdmin):
     list_display = ["id", "simulation", "number", "status", "attempt", "error"]
     list_filter = ["status"]
     list_select_related = ["simulation"]
+
+
+@admin.register(StoredRating)
+class StoredRatingAdmin(KeptAdmin):
+    """Stored ratings."""
+
+    list_display = ["id", "chip", "model", "mix", "tok_s_per_chip", "binds", "created_at"]
+    list_filter = ["mix", "binds"]
+    search_fields = ["chip", "model"]
+
+
+@admin.register(RatingBatch)
+class RatingBatchAdmin(KeptAdmin):
+    """Batches of the catalog that workers rate."""
+
+    list_display = ["id", "catalog", "mix", "status", "attempt", "rated", "refused"]
+    list_filter = ["status"]
+
+
+@admin.register(CalibrationVersion)
+class CalibrationVersionAdmin(KeptAdmin):
+    """Calibrations after own measurements."""
+
+    list_display = ["id", "fitted_on", "points", "points_added", "is_active", "owner", "created_at"]
+    list_filter = ["is_active"]
+    list_select_related = ["owner"]
+    exclude = ["payload"]
+
+
+@admin.register(CalibrationChange)
+class CalibrationChangeAdmin(KeptAdmin):
+    """Which calibration was taken into use, by whom and when."""
+
+    list_display = ["id", "version", "owner", "created_at"]
+    list_select_related = ["version", "owner"]

@@ -12,6 +12,7 @@ import numpy as np
 from accelerator import RATING_VERSION, TokenMix, model_get
 from fleet.selectors import snapshot_take
 from fleet.snapshot import FleetSnapshot
+from scenarios.calibrations import calibration_facts
 from scenarios.capacity import plan_capacity
 from scenarios.demand import month_first, month_label, months_list
 from scenarios.migration import plan_migration_greedy
@@ -93,10 +94,11 @@ def run_compute(values: dict[str, Any], *, on_progress: Progress) -> dict[str, A
     snapshot = snapshot_take(month_first(inputs.starts_on))  # the first month is judged on its first day too
     trace = Trace.objects.defer("arrays").get(digest=inputs.trace_digest) if inputs.trace_digest else None
     on_progress(0.0, "ratings")
+    calibration = calibration_facts()
     problem, table = problem_build(inputs, snapshot, TokenMix.from_dict(trace.mix) if trace else None)
     plan = PLANNERS[inputs.kind](problem, on_progress=on_progress)
     on_progress(1.0, "store")
-    return result_build(inputs, problem, table, plan, trace)
+    return {**result_build(inputs, problem, table, plan, trace), "serving_calibration": calibration}
 
 
 def problem_build(inputs: Inputs, snapshot: FleetSnapshot, trace_mix: TokenMix | None) -> tuple[Problem, RatingTable]:

@@ -230,3 +230,118 @@ class SimulationPart(Claimed):
 
     def __str__(self) -> str:
         return f"part {self.number} of simulation {self.simulation_id}"
+
+
+class StoredRating(models.Model):
+    """The rating of a chip for a model, by simulation, kept under the digest of everything it follows from."""
+
+    digest = models.CharField(max_length=64, unique=True, editable=False, help_text="Of all inputs, not of the rating.")
+    chip = models.CharField(max_length=80, editable=False)
+    model = models.CharField(max_length=80, editable=False)
+    mix = models.CharField(max_length=80, editable=False)
+    ttft_p95_s = models.FloatField(editable=False, help_text="Limit of the time to first token. [s]")
+    tpot_p95_s = models.FloatField(editable=False, help_text="Limit of the time per later token. [s]")
+    host_chips = models.PositiveIntegerField(editable=False, help_text="Chips of the host. [-]")
+    tok_s_per_chip = models.FloatField(editable=False, help_text="Output tokens; 0 for a refusal. [tok/s]")
+    binds = models.CharField(max_length=20, blank=True, editable=False, help_text="The limit that stops a little more.")
+    basis = models.CharField(max_length=20, editable=False, help_text="What it stands on.")
+    refusal = models.TextField(blank=True, editable=False, help_text="Why there is no rate; empty if there is one.")
+    payload = models.JSONField(editable=False, help_text="The rating, and what a host does in prefill and in decode.")
+    took_s = models.FloatField(editable=False, help_text="Time that it took to compute. [s]")
+    created_at = models.DateTimeField(auto_now_add=True)
+
+    class Meta:
+        ordering = ["-id"]
+        indexes = [models.Index(fields=["model", "mix"]), models.Index(fields=["chip", "mix"])]
+
+    def __str__(self) -> str:
+        return f"{self.model} on {self.chip} for {self.mix}"
+
+
+class RatingBatch(Claimed):
+    """Pairs of the catalog that one worker rates, about a minute at most. Who takes over goes on where it was left."""
+
+    catalog = models.UUIDField(db_index=True, editable=False, help_text="The request that it is a part of.")
+    pairs = models.JSONField(editable=False, help_text="Chips and models: a list of pairs of slugs.")
+    mix = models.CharField(max_length=80, editable=False)
+    ttft_p95_s = models.FloatField(editable=False, help_text="Limit of the time to first token. [s]")
+    tpot_p95_s = models.FloatField(editable=False, help_text="Limit of the time per later token. [s]")
+    rated = models.PositiveIntegerField(null=True, editable=False, help_text="Pairs with a rate. [-]")
+    refused = models.PositiveIntegerField(null=True, editable=False, help_text="Pairs without one. [-]")
+    created_at = models.DateTimeField(auto_now_add=True)
+
+    class Meta:
+        ordering = ["-id"]
+        indexes = [models.Index(fields=["status", "heartbeat_at"])]
+        constraints = [
+            models.CheckConstraint(
+                condition=~Q(status="done") | Q(rated__isnull=False, refused__isnull=False),
+                name="rating_batch_done_has_counts",
+            ),
+        ]
+        verbose_name_plural = "rating batches"
+
+    def __str__(self) -> str:
+        return f"rating batch {self.pk}"
+
+
+class CalibrationVersion(models.Model):
+    """The serving calibration after an operator's own measurements. It never changes; which one is in use does."""
+
+    parent = models.ForeignKey(
+        "self",
+        models.PROTECT,
+        null=True,
+        editable=False,
+        related_name="children",
+        help_text="Version that was in use when this one was made; empty: the published fit.",
+    )
+    digest = models.CharField(
+        max_length=64, editable=False, db_index=True, help_text="Of what predictions follow from."
+    )
+    published_digest = models.CharField(max_length=64, editable=False, help_text="Of the published fit below it.")
+    fitted_on = models.DateField(editable=False, help_text="Day of the update. [date]")
+    note = models.CharField(max_length=300, blank=True, editable=False)
+    points = models.PositiveIntegerField(editable=False, help_text="Own points that it stands on. [-]")
+    points_added = models.PositiveIntegerField(editable=False, help_text="Of them, those that came with it. [-]")
+    table = models.TextField(editable=False, help_text="The own points as CSV, by point_id.")
+    errors = models.JSONField(editable=False, help_text="By chip: errors on the own points before and after.")
+    payload = models.BinaryField(editable=False, help_text="The calibration, JSON in gzip.")
+    is_active = models.BooleanField(
+        default=False, editable=False, help_text="In use; if none is, the published fit is."
+    )
+    owner = models.ForeignKey(settings.AUTH_USER_MODEL, models.SET_NULL, null=True, editable=False)
+    created_at = models.DateTimeField(auto_now_add=True)
+
+    class Meta:
+        ordering = ["-id"]
+        constraints = [
+            models.UniqueConstraint(fields=["is_active"], condition=Q(is_active=True), name="calibration_one_active"),
+            models.CheckConstraint(
+                condition=Q(points_added__lte=F("points"), points__gte=1), name="calibration_has_points"
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return f"calibration {self.pk}"
+
+
+class CalibrationChange(models.Model):
+    """That a calibration was taken into use, by whom and when; nobody edits this history."""
+
+    version = models.ForeignKey(
+        CalibrationVersion,
+        models.PROTECT,
+        null=True,
+        editable=False,
+        related_name="changes",
+        help_text="Empty: the published fit.",
+    )
+    owner = models.ForeignKey(settings.AUTH_USER_MODEL, models.SET_NULL, null=True, editable=False)
+    created_at = models.DateTimeField(auto_now_add=True)
+
+    class Meta:
+        ordering = ["-id"]
+
+    def __str__(self) -> str:
+        return f"{self.version or 'the published fit'} in use"

@@ -21,6 +21,7 @@ from accelerator.units import Z90
 from fleet.fits import stops
 from fleet.selectors import snapshot_take
 from fleet.snapshot import FleetSnapshot, SiteFact
+from scenarios.calibrations import calibration_facts
 from scenarios.capacity import band_of, plan_capacity
 from scenarios.checks import DAY_FIRST, DAY_LAST
 from scenarios.demand import month_add, month_label
@@ -63,11 +64,13 @@ def capacity_query(question: CapacityQuestion) -> dict[str, Any]:
         raise ValidationError({"as_of": f"a day from {DAY_FIRST} to {DAY_LAST} is needed"})
     snapshot = snapshot_take(question.as_of)
     check_question(question, snapshot)
-    asked = json.dumps({**asdict(question), "versions": [ENGINE_VERSION, RATING_VERSION]}, default=str, sort_keys=True)
+    calibration = calibration_facts()
+    versions = [ENGINE_VERSION, RATING_VERSION, calibration]
+    asked = json.dumps({**asdict(question), "versions": versions}, default=str, sort_keys=True)
     key = f"capacity-query:{snapshot.digest}:{hashlib.sha256(asked.encode()).hexdigest()}"
     known: dict[str, Any] | None = _cache_get(key)
     if known is None:
-        known = capacity_answer(question, snapshot)
+        known = {**capacity_answer(question, snapshot), "serving_calibration": calibration}
         _cache_set(key, known)
     return known
 

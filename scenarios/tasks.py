@@ -16,6 +16,7 @@ from django.utils import timezone
 from scenarios.claims import ClaimLostError, Queue
 from scenarios.engine import run_compute
 from scenarios.models import Run
+from scenarios.rating_store import BATCHES, batch_compute
 from scenarios.schedules import schedules_fire
 from scenarios.services import RUNS, run_finish
 from scenarios.simulations import PARTS, part_compute
@@ -45,12 +46,24 @@ def part_execute(part_id: int) -> None:
         PARTS.finish(part_id, claim, result=part_compute(part_id, on_progress=report))
 
 
+@shared_task(acks_late=True, ignore_result=True)
+def ratings_execute(batch_id: int) -> None:
+    """Claim and rate the pairs of one batch. Safe to deliver twice, and to kill at any moment."""
+    claim = BATCHES.claim(batch_id)
+    if claim is None:
+        return
+    with _attempt(BATCHES, batch_id, claim) as report:
+        counts = batch_compute(batch_id, on_progress=report)
+        BATCHES.finish(batch_id, claim, rated=counts.rated, refused=counts.refused)
+
+
 @shared_task(ignore_result=True)
 def sweep() -> None:
     """The one tick: fire due schedules, send again what was lost, and show that a worker lives."""
     schedules_fire()
     RUNS.sweep()
     PARTS.sweep()
+    BATCHES.sweep()
     cache.set(WORKER_HEARTBEAT_KEY, timezone.now().isoformat(), timeout=None)
 
 

@@ -11,6 +11,7 @@ from fleet.demo import demo_fleet_load
 from scenarios.models import Run, Scenario, Schedule
 from scenarios.services import run_submit
 from scenarios.tasks import run_execute
+from tests.calibrations import fit_publish
 
 
 @pytest.fixture
@@ -106,3 +107,9 @@ def assert_problem(response, status, code=None):
 def upload(content, name="trace.csv"):
     """Return the form of a trace upload."""
     return {"file": SimpleUploadedFile(name, content, content_type="text/csv")}
+
+
+@pytest.fixture
+def published(monkeypatch):
+    """A small published fit with its held-out errors."""
+    return fit_publish(monkeypatch)

@@ -10,6 +10,7 @@ from scenarios.models import Run, Scenario, Schedule
 from scenarios.schedules import schedule_save
 from scenarios.services import run_submit, scenario_save
 from scenarios.tasks import run_execute
+from tests.calibrations import fit_publish
 from tests.factories import START, fleet_rows
 
 PASSWORD = "a-long-password-1"
@@ -105,3 +106,9 @@ def fleet_grow(fleet, *, racks, hosts_per_rack):
             Host.objects.create(
                 slug=f"{rack.slug}-{index}", host_type=fleet["kinds"][index % 2], rack=rack, position_u=1 + 6 * index
             )
+
+
+@pytest.fixture
+def published(monkeypatch):
+    """A small published fit with its held-out errors."""
+    return fit_publish(monkeypatch)

@@ -27,8 +27,10 @@ from django.contrib.auth.models import Group, User
 from api.roles import roles_load
 from fleet.demo import demo_fleet_load
 from scenarios.models import Scenario, Schedule
+from scenarios.rating_store import rating_get_or_compute, rating_question
 from scenarios.schedules import schedule_save
 from scenarios.services import run_submit, scenario_save
+from tests.calibrations import row, version_make
 
 roles_load()
 user = User.objects.create_user("planner", password="{PASSWORD}")
@@ -40,6 +42,10 @@ second = scenario_save(Scenario(name="Leaving the GPUs", kind="migration", **spa
 weekly = schedule_save(Schedule(name="Mondays", scenario=first, cron="0 7 * * 1", zone="Asia/Shanghai"))
 run_submit(scenario=first, owner=user, schedule=weekly, fire_at=datetime(2027, 1, 4, tzinfo=UTC))
 run_submit(scenario=second, owner=user)
+for chip in ("h20-96", "thead-ppu-810e", "a10"):
+    limits = dict(mix="m-small", ttft_p95_s=5.0, tpot_p95_s=0.1)
+    rating_get_or_compute(rating_question(chip=chip, model="qwen3-0.6b", **limits))
+version_make(row(), row("own-2", chip="l20", value="400"))
 """
 WATCH = """
 document.addEventListener("securitypolicyviolation", (event) => {
@@ -48,6 +54,8 @@ document.addEventListener("securitypolicyviolation", (event) => {
 """
 PAGES = ["/", "/fleet/", "/fleet/?day=2027-08-01", "/chips/", "/scenarios/", "/scenarios/1/", "/scenarios/new/"]
 PAGES += ["/scenarios/1/edit/", "/runs/1/", "/runs/2/", "/reports/", "/schedules/", "/schedules/new/"]
+PAGES += ["/chips/ratings/", "/chips/ratings/?model=deepseek-r1&mix=m-large"]  # stored, and not stored
+PAGES += ["/accuracy/", "/accuracy/?scheme=chips&chip=h100-sxm"]
 
 
 def port_free():
@@ -157,7 +165,9 @@ def test_pages_draw_without_complaint_and_without_sideways_scrolling(base, brows
             assert beyond_px <= 0, f"{path} is {beyond_px} px too wide"
             assert page.locator("h1").count() == 1, path
             assert not said, f"{path}: {said}"
-        assert charts == 3 + 2 + 3  # overview, capacity, migration
+        assert (
+            charts == 3 + 2 + 3 + 1 + 2 + 1
+        )  # overview, capacity, migration, ratings, accuracy with own points, and none
 
 
 def test_the_watch_notices_a_violated_policy(base, browser):
@@ -235,7 +245,7 @@ def test_a_chosen_theme_stays_and_redraws_the_charts(base, browser):
         assert not said
 
 
-@pytest.mark.parametrize("path", ["/", "/scenarios/new/", "/runs/1/", "/schedules/"])
+@pytest.mark.parametrize("path", ["/", "/scenarios/new/", "/runs/1/", "/schedules/", "/chips/ratings/", "/accuracy/"])
 def test_targets_are_large_enough_for_a_finger(base, browser, path):
     with page_open(browser, width=360) as (page, _):
         sign_in(page, base)

@@ -4,6 +4,7 @@ import pytest
 
 from scenarios.models import Scenario
 from scenarios.services import scenario_save
+from tests.calibrations import fit_publish
 from tests.factories import START, fleet_rows
 from tests.processes import Ground
 
@@ -23,3 +24,9 @@ def ground(tmp_path_factory):
         yield built
     finally:
         built.close()
+
+
+@pytest.fixture
+def published(monkeypatch):
+    """A small published fit."""
+    return fit_publish(monkeypatch)

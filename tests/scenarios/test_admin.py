@@ -3,11 +3,26 @@ from django.contrib import admin
 from django.contrib.auth.models import User
 from django.test import RequestFactory
 
-from scenarios.models import Report, Run, Simulation, SimulationPart, Trace
+from scenarios.models import (
+    CalibrationChange,
+    CalibrationVersion,
+    RatingBatch,
+    Report,
+    Run,
+    Simulation,
+    SimulationPart,
+    StoredRating,
+    Trace,
+)
+
+KEPT = [
+    *(Run, Report, Trace, Simulation, SimulationPart, StoredRating, RatingBatch),
+    *(CalibrationVersion, CalibrationChange),
+]
 
 
 @pytest.mark.django_db
-@pytest.mark.parametrize("model", [Run, Report, Trace, Simulation, SimulationPart])
+@pytest.mark.parametrize("model", KEPT)
 def test_nobody_types_edits_or_deletes_an_answer_in_the_administration(model):
     request = RequestFactory().get("/")
     request.user = User.objects.create_superuser("root", password="a-long-password-1")
