@@ -1,8 +1,8 @@
 """The rating of one replica: rate with band, latencies, power, what binds, what drives it, or why there is none.
 
 The formula is in ``steady``, the band in ``sensitivity``. Kernel times are fitted to measured kernels, of the chip
-itself (basis ``calibrated``) or of others (``pooled``); what an engine adds to them is a stated prior
-(data/efficiency.csv), and nothing is fitted to a measured service yet.
+itself (basis ``calibrated``) or of others (``pooled``). What an engine adds to them is the fitted engine in ratings by
+simulation (``goodput``), and a stated prior (data/efficiency.csv) in those of the closed formula here.
 """
 
 import hashlib

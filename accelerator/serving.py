@@ -51,8 +51,8 @@ class Loads:
         Index into KINDS.
     users : float
         Users or requests of one replica; NaN where the load does not say.
-    room_tok : float
-        KV memory of one replica in tokens of sequences of the row's length. [tok]
+    room_seqs : float
+        Sequences of the row's mean length whose KV finds room in one replica.
     """
 
     kind: Indices
@@ -62,7 +62,6 @@ class Loads:
     prefill_replicas: Floats
     prefill_groups: Floats
     groups: Floats
-    chips: Floats
     input_tok: Floats
     output_tok: Floats
     users: Floats
@@ -127,7 +126,6 @@ def loads_of(deployments: Sequence[Deployment]) -> Loads:
         prefill_replicas=np.array([float(d.layout.prefill_replicas) for d in deployments]),
         prefill_groups=np.array([float((d.layout.prefill or d.layout.config).dp) for d in deployments]),
         groups=np.array([float(d.layout.config.dp) for d in deployments]),
-        chips=np.array([float(d.layout.chips) for d in deployments]),
         input_tok=np.array([d.input_tok for d in deployments]),
         output_tok=np.array([max(1.0, d.output_tok) for d in deployments]),
         users=np.array([max(1.0, d.users / d.layout.replicas) if d.users == d.users else np.nan for d in deployments]),
@@ -155,7 +153,7 @@ def _room_seqs(d: Deployment) -> float:
         kv_byte = memory_fit(d.chip, d.model, config).kv_byte
     except ModelDoesNotFitError:
         kv_byte = 0.0
-    each_byte = config.dp * d.model.kv_byte(d.input_tok + 0.5 * d.output_tok, config.kv_precision) / config.dp
+    each_byte = d.model.kv_byte(d.input_tok + 0.5 * d.output_tok, config.kv_precision)
     copies = config.tp if d.model.attention == "mla" else max(1.0, config.tp / max(1, d.model.kv_heads))
     return max(1.0, max(kv_byte, LEAST_KV_RATIO * usable_byte) / max(1.0, each_byte * copies))
 

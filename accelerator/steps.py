@@ -19,26 +19,19 @@ from numpy.typing import ArrayLike
 from accelerator import kernels
 from accelerator.architectures import ModelSpec
 from accelerator.chips import ChipSpec
-from accelerator.components import launches_of, linear_parts
+from accelerator.components import decode_lines, launches_of, linear_parts, prefill_lines, window_tok_of
 from accelerator.efficiency import DEFAULT, RANGES, Efficiency, Engine
 from accelerator.errors import ConfigError
 from accelerator.operators import (
-    AttentionLayers,
     DeploymentConfig,
-    attention_layers,
     config_check,
-    state_byte_per_seq,
 )
 from accelerator.power import Activity, busy_s, chip_powers_w
 from accelerator.roofline import (
     Floats,
     Program,
-    decode_times,
-    index_s,
-    prefill_times,
     program_make,
     spreads,
-    stream_s,
 )
 from accelerator.units import quantile_z
 
@@ -46,12 +39,6 @@ __all__ = ["DeploymentConfig", "StepTable", "step_table_build"]
 
 TILE_TOK = 64
 """Rows of a matrix product are padded to this many: between two multiples a step's time is close to a straight line."""
-
-SHORT_CONTEXT_TOK, LONG_CONTEXT_TOK = 1024.0, 12288.0
-"""Contexts through which the straight line of decode attention is drawn. [tok]"""
-
-SHORT_PROMPT_TOK, LONG_PROMPT_TOK = 512.0, 4096.0
-"""Prompts through which the straight line of prefill attention is drawn. [tok]"""
 
 
 @dataclass(frozen=True, eq=False)
@@ -223,8 +210,9 @@ def step_table_build(
     totals = program.totals(node_tok)
     own = totals - np.outer(program.link_s(node_tok), (0.0, 0.0, 1.0))  # links draw nothing above idle
     tok = np.arange(config.max_batched_tok + 1, dtype=np.float64)
-    decode = _DecodeParts(chip, model, config, efficiency)
-    prefill = _prefill_parts(chip, model, config, efficiency)
+    seqs, node_seqs = np.arange(config.max_seqs + 1, dtype=np.float64), _seq_nodes(config.max_seqs)
+    decode = decode_lines(chip, model, config, efficiency, node_seqs)
+    prefill = prefill_lines(chip, model, config, efficiency)
     idle_w, tdp_w = chip_powers_w(chip)
     engine, linear_s = efficiency.engine, totals[:, 0]
     decode_ratio = prompt_ratio = 1.0
@@ -237,14 +225,14 @@ def step_table_build(
         seq_s = engine.decode_ratio * engine.host_seq_s
     return StepTable(
         linear_s=np.interp(tok, node_tok, linear_s),
-        decode_s=decode_ratio * decode.fixed_s + seq_s * np.arange(config.max_seqs + 1),
-        context_s_per_tok=decode_ratio * decode.context_s_per_tok,
-        window_s_per_tok=decode_ratio * decode.window_s_per_tok,
+        decode_s=decode_ratio * np.interp(seqs, [0.0, *node_seqs], [0.0, *decode.fixed_s]) + seq_s * seqs,
+        context_s_per_tok=decode_ratio * np.interp(seqs, node_seqs, decode.context_s_per_tok),
+        window_s_per_tok=decode_ratio * np.interp(seqs, node_seqs, decode.window_s_per_tok),
         prefill_s_per_tok2=prompt_ratio * prefill.full_s_per_tok2,
         window_s_per_tok2=prompt_ratio * prefill.window_s_per_tok2,
         prefill_s=prompt_ratio * prefill.fixed_s,
         fixed_s=fixed_s,
-        window_tok=_window_tok(model),
+        window_tok=window_tok_of(model),
         activity=Activity(
             linear_busy_s=np.interp(tok, node_tok, busy_s(own, efficiency)),
             decode_ratio=decode.busy_ratio,
@@ -296,11 +284,6 @@ def _efficiency_at(
     return replace(efficiency, **slower)
 
 
-def _window_tok(model: ModelSpec) -> float:
-    """Return the window of the windowed layers; the tokens that sparse attention picks count as one. [tok]"""
-    return float(model.window_tok if model.window_layers else model.index_topk)
-
-
 @lru_cache(maxsize=64)
 def _tok_nodes(most_tok: int, micro: int) -> Floats:
     """Return the tokens at which the linear part is worked out: all few, then both sides of every tile's edge.
@@ -327,64 +310,3 @@ def _seq_nodes(most: int) -> Floats:
     nodes = np.unique(np.concatenate([np.rint(powers[powers < most]), [most]])).astype(np.float64)
     nodes.setflags(write=False)
     return nodes
-
-
-class _DecodeParts:
-    """Decode attention of all kinds of layers as straight lines in the context, one for each batch."""
-
-    def __init__(self, chip: ChipSpec, model: ModelSpec, config: DeploymentConfig, efficiency: Efficiency) -> None:
-        nodes = _seq_nodes(config.max_seqs)
-        fixed_s, time_s, busy = np.zeros(len(nodes)), 0.0, 0.0
-        slopes = {True: np.zeros(len(nodes)), False: np.zeros(len(nodes))}
-        for layers in attention_layers(model, config):
-            short, long = _context_nodes(layers)
-            near, far = (decode_times(chip, layers, config, efficiency, nodes, tok) for tok in (short, long))
-            slope = (far[:, 0] - near[:, 0]) / (nodes * (long - short))
-            slopes[layers.window_tok > 0] += slope
-            fixed_s += near[:, 0] - slope * nodes * short
-            time_s += far[:, 0].sum()
-            busy += busy_s(far, efficiency).sum()
-        state_s = stream_s(chip, config, efficiency, state_byte_per_seq(model, config))
-        index_tok_s = index_s(chip, model, config, efficiency, decode_pairs=1.0, pairs=0.0)
-        seqs = np.arange(config.max_seqs + 1, dtype=np.float64)
-        self.fixed_s = np.interp(
-            seqs, np.concatenate([[0.0], nodes]), np.concatenate([[0.0], np.maximum(fixed_s, 0.0)])
-        )
-        self.fixed_s += state_s * seqs
-        self.context_s_per_tok = np.interp(seqs, nodes, slopes[False]) + index_tok_s
-        self.window_s_per_tok = np.interp(seqs, nodes, slopes[True])
-        self.busy_ratio = float(busy / time_s) if time_s else efficiency.activity_memory_ratio
-
-
-def _context_nodes(layers: AttentionLayers) -> tuple[float, float]:
-    """Return the two contexts through which a straight line is drawn: of windowed layers, up to their window."""
-    if layers.window_tok:
-        return layers.window_tok / 4, float(layers.window_tok)
-    return SHORT_CONTEXT_TOK, LONG_CONTEXT_TOK
-
-
-@dataclass(frozen=True)
-class _PrefillParts:
-    full_s_per_tok2: float
-    window_s_per_tok2: float
-    fixed_s: float
-    busy_ratio: float
-
-
-def _prefill_parts(chip: ChipSpec, model: ModelSpec, config: DeploymentConfig, efficiency: Efficiency) -> _PrefillParts:
-    """Prefill attention of all kinds of layers as straight lines in the pairs of tokens."""
-    slopes, fixed_s, time_s, busy = {True: 0.0, False: 0.0}, 0.0, 0.0, 0.0
-    tok = np.array([SHORT_PROMPT_TOK, LONG_PROMPT_TOK])
-    for layers in attention_layers(model, config):
-        times = prefill_times(chip, layers, config, efficiency, tok)
-        pairs = tok**2 / 2
-        if layers.window_tok:
-            pairs = np.minimum(pairs, tok * layers.window_tok)
-        slope = (times[1, 0] - times[0, 0]) / (pairs[1] - pairs[0])
-        slopes[layers.window_tok > 0] += slope
-        fixed_s += max(0.0, times[0, 0] - slope * pairs[0])
-        time_s += times[1, 0]
-        busy += busy_s(times, efficiency)[1]
-    ratio = float(busy / time_s) if time_s else efficiency.activity_compute_ratio
-    full_s = float(slopes[False]) + index_s(chip, model, config, efficiency, decode_pairs=0.0, pairs=1.0)
-    return _PrefillParts(full_s, float(slopes[True]), float(fixed_s), ratio)
