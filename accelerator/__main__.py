@@ -107,6 +107,10 @@ def _parser() -> argparse.ArgumentParser:
             predict_command.calibrate_options_add, _calibrate,
         ),
         (
+            "anchors", "which points to measure: those that tell most about the others",
+            predict_command.anchors_options_add, _anchors,
+        ),
+        (
             "fit-serving", "fit published serving points, with errors of rows held out",
             predict_command.fit_options_add, _fit_serving,
         ),
@@ -303,6 +307,12 @@ def _calibrate(options: argparse.Namespace) -> Iterator[str]:
     chips, models = _chips_known(options), _models_more(options)
     calibration = predict_command.calibration_read(options.calibration)
     return predict_command.calibrate_lines(options.points, options.out, calibration, chips=chips, models=models)
+
+
+def _anchors(options: argparse.Namespace) -> Iterator[str]:
+    chips, models = _chips_known(options), _models_more(options)
+    calibration = predict_command.calibration_read(options.calibration)
+    return predict_command.anchors_lines(options.points, options.number, calibration, chips=chips, models=models)
 
 
 def _fit_serving(options: argparse.Namespace) -> Iterator[str]:

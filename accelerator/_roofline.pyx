@@ -18,7 +18,7 @@ cdef enum:
 cdef double COPIES = 5.0, CHAIN_ROWS = 40.0, EDGE = 4.0, QUERY_TILE = 128.0, WALK_TOK = 4096.0
 cdef double LEAVE_RATIO = 0.12, LEAVE_BYTE = 16384.0, ONE_SHOT_RATIO = 0.87, ONE_SHOT_BYTE = 6e6
 
-cdef Py_ssize_t[8] SIZES = [2, 11, 12, 12, 12, 14, 15, 11]
+cdef Py_ssize_t[8] SIZES = [2, 11, 12, 12, 12, 14, 16, 11]
 cdef Py_ssize_t[8] PARAMETERS = [3, 10, 12, 11, 8, 12, 10, 11]
 
 
@@ -174,14 +174,14 @@ cdef inline void _routed(double tok, double total, double topk, double ep, doubl
 
 cdef inline void _experts(const double* s, const double* p, double* out) noexcept nogil:
     cdef double tok = s[0], hidden = s[1], ffn = s[2], topk = s[3], matrices = s[6], activation_byte = s[9]
-    cdef double local = s[4] / s[5]
+    cdef double local = s[4] / s[5], seen_tok = s[15] * s[0]
     cdef double[2] routed
     if tok <= 0:
         out[0] = out[1] = out[2] = 0.0
         return
     _routed(tok, s[4], topk, s[5], s[7], routed)
     cdef double rows = routed[0], hit = routed[1]
-    cdef double nominal = pow(2.0, ceil(log2(_more(tok * topk / local, 8.0)) - 1e-9))
+    cdef double nominal = pow(2.0, ceil(log2(_more(seen_tok * topk / local, 8.0)) - 1e-9))
     cdef double tile = 1 / sqrt(sqrt(1 / _square(_square(nominal)) + 1 / _square(_square(p[4]))))
     cdef double padded = hit * (rows / hit + tile / 2 * (1 + exp(-2 * rows / hit / tile)))
     cdef double params = matrices * hidden * ffn, gates = _more(matrices - 1, 0.0)
@@ -190,8 +190,8 @@ cdef inline void _experts(const double* s, const double* p, double* out) noexcep
     cdef double read_byte = s[8] * hit * params
     cdef double resident = exp(-_square(read_byte / s[14]))
     cdef double weights_s = read_byte / (s[12] * p[2]) * (1 - resident * p[8] / (1 + p[8]))
-    cdef double touched = rows + p[7] * _more(tok * topk - rows, 0.0)
-    cdef double moved_byte = 4 * tok * hidden + touched * (
+    cdef double touched = rows + p[7] * _more(seen_tok * topk - rows, 0.0)
+    cdef double moved_byte = 4 * seen_tok * hidden + touched * (
         hidden * (4 + 2 * activation_byte) + ffn * (4 * gates + 2 * activation_byte))
     cdef double activations_s = moved_byte / (s[11] * p[6])
     out[0] = p[0] + _norm(compute_s + chain, weights_s, 1 + p[9]) + activations_s

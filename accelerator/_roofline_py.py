@@ -207,14 +207,14 @@ def either(first: float, second: float) -> float:
 def experts(s: Sequence[float], p: Sequence[float]) -> Parts:
     """Routed experts: see ``experts``."""
     (tok, hidden, ffn, topk, experts_total, ep, matrices, skew, weight_byte, activation_byte, peak_flop_s,
-     memory_byte_s, weight_byte_s, cores, cache_byte) = s[:15]  # fmt: skip
+     memory_byte_s, weight_byte_s, cores, cache_byte, seen) = s[:16]  # fmt: skip
     (launch_s, compute_ratio, memory_ratio, chain_s, tile_rows, epilogue_s, activation_ratio, ghost, cache_gain,
      overlap) = p[:10]  # fmt: skip
     if tok <= 0:
         return 0.0, 0.0, 0.0
     local = experts_total / ep
     rows, hit = routed(tok, experts_total, topk, ep, skew)
-    nominal = 2 ** math.ceil(math.log2(max(tok * topk / local, 8.0)) - 1e-9)
+    nominal = 2 ** math.ceil(math.log2(max(seen * tok * topk / local, 8.0)) - 1e-9)
     tile = (nominal**-4 + tile_rows**-4) ** -0.25
     each = rows / hit
     padded = hit * (each + tile / 2 * (1 + math.exp(-2 * each / tile)))
@@ -225,8 +225,8 @@ def experts(s: Sequence[float], p: Sequence[float]) -> Parts:
     read_byte = weight_byte * hit * params
     resident = math.exp(-((read_byte / cache_byte) ** 2))
     weights_s = read_byte / (weight_byte_s * memory_ratio) * (1 - resident * cache_gain / (1 + cache_gain))
-    touched = rows + ghost * max(tok * topk - rows, 0.0)
-    moved_byte = 4 * tok * hidden + touched * (
+    touched = rows + ghost * max(seen * tok * topk - rows, 0.0)
+    moved_byte = 4 * seen * tok * hidden + touched * (
         hidden * (4 + 2 * activation_byte) + ffn * (4 * max(matrices - 1, 0.0) + 2 * activation_byte)
     )
     activations_s = moved_byte / (memory_byte_s * activation_ratio)
@@ -264,7 +264,7 @@ def routed(tok: float, experts_total: float, topk: float, ep: float, skew: float
     return rows, min(max(local * some + lost * up, 1.0), local, rows)
 
 
-SIZES, PARAMETERS, MOST_SHAPE = (2, 11, 12, 12, 12, 14, 15, 11), (3, 10, 12, 11, 8, 12, 10, 11), 16
+SIZES, PARAMETERS, MOST_SHAPE = (2, 11, 12, 12, 12, 14, 16, 11), (3, 10, 12, 11, 8, 12, 10, 11), 16
 """Sizes and parameters that each formula reads; most sizes of any."""
 
 FORMULAS = {

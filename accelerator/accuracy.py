@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from accelerator.anchors import anchors_pick
 from accelerator.pooling import Floats
 from accelerator.serving_calibration import (
     CHIP,
@@ -157,9 +158,7 @@ def _anchored(fit: ServingCalibration, test: PointRows, level: str, anchors: int
         usable = own[core[own]]
         if len(usable) <= anchors:
             continue
-        # evenly through the measured values: first and last are extremes, so the middle of each part is taken
-        order = usable[np.argsort(observed[usable], kind="stable")]
-        given = order[(np.arange(anchors) * 2 + 1) * len(order) // (2 * anchors)]
+        given = usable[anchors_pick(fit, test.take(usable), anchors)[0]]
         rest = own[~np.isin(config[own], config[given])]
         if not len(rest):
             continue

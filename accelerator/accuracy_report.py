@@ -37,7 +37,7 @@ def errors_table(rows: PointRows, held: Mapping[str, Held], widths: Mapping[str,
             half = float(np.exp(Z90 * widths.get(f"{basis}|{name}", 1.0) * part.deviation[k]))
             table.append((
                 scheme, d.point.point_id, d.chip.slug, d.model.slug, d.engine, d.point.metric, name, d.kind, basis,
-                f"{np.exp(part.error[k]):.3f}", f"{1 / half:.3f}", f"{half:.3f}", d.point.source.split(" (")[0][:80],
+                f"{np.exp(part.error[k]):.4g}", f"{1 / half:.4g}", f"{half:.4g}", d.point.source.split(" (")[0][:80],
                 reasons[k],
             ))  # fmt: skip
     return table
@@ -106,7 +106,8 @@ def _lines(
     yield ""
     yield (
         "*Core* is TPOT, throughput without bursts, and batch time. Anchors are measured points that were given: one "
-        "of a pair, three of a chip. *Ordered* is the share of pairs of rows, of one metric and one (chip, model) pair "
+        "of a pair, three of a chip, those that tell most about the others whatever they measure. *Ordered* is the "
+        "share of pairs of rows, of one metric and one (chip, model) pair "
         "and more than 15 % apart, that are predicted in the measured order. Bands were widened on other "
         "folds than those they are counted on; scatters of groups are those of the fit to all rows."
     )

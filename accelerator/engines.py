@@ -78,6 +78,20 @@ def _engine(chip: ChipSpec, model: ModelSpec, config: DeploymentConfig, calibrat
     return Engine(**values, spread=deviation, basis=basis, digest=calibration.digest)
 
 
+def engine_median(
+    chip: ChipSpec, model: ModelSpec, config: DeploymentConfig, calibration: ServingCalibration | None = None
+) -> Engine:
+    """Return the fitted engine of a deployment without its spread, which is 0: what a search compares configs by.
+
+    All else is that of :func:`engine_fitted`, in a twentieth of its time: a sum of effects, and no step is taken.
+    """
+    used = calibration or serving_calibration_load()
+    like = deployment_like(chip, model, config)
+    values = used.parameters(like, measured=False)
+    basis = used.basis(groups_of(like, measured=False), chip)
+    return Engine(**{name: values[name] for name in ENGINE_FIELDS}, spread=0.0, basis=basis, digest=used.digest)
+
+
 def efficiency_fitted(
     chip: ChipSpec, model: ModelSpec, config: DeploymentConfig, calibration: ServingCalibration | None = None
 ) -> Efficiency:

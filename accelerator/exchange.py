@@ -8,26 +8,40 @@ logarithms of both sides add up.
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from accelerator.architectures import ModelSpec
-from accelerator.candidates import configs_that_fit, limits_widest
+from accelerator.candidates import configs_that_fit, precision_beaten, precisions_ordered
 from accelerator.chips import ChipSpec
 from accelerator.efficiency import Efficiency
 from accelerator.errors import ConfigError
 from accelerator.goodput import goodput_search, question_of
-from accelerator.memory import memory_fit
+from accelerator.memory import MemoryFit
 from accelerator.operators import DeploymentConfig
 from accelerator.rating import Rating, mix_refusal, precisions_usable
 from accelerator.requests import TokenMix, Workload
 from accelerator.sensitivity import band_of, drivers_list
 from accelerator.steady import Slo, decodes_sweep, prompts_request_s
-from accelerator.steps import step_table_build
-from accelerator.trials import Question
+from accelerator.steps import StepTable
+from accelerator.trials import Question, limits_widest
 from accelerator.units import Band
 
-Phase = Callable[[Question, ChipSpec, DeploymentConfig, Efficiency], float]
+
+@dataclass(frozen=True)
+class Phase:
+    """What a replica does alone.
+
+    Parameters
+    ----------
+    limits : callable
+        A config with the limits of a step at which it does so.
+    tok_s : callable
+        Tokens per second of a replica, by its step table, its memory and the efficiency. [tok/s]
+    """
+
+    limits: Callable[[DeploymentConfig], DeploymentConfig]
+    tok_s: Callable[[Question, StepTable, MemoryFit, Efficiency], float]
 
 
 @dataclass(frozen=True)
@@ -124,12 +138,12 @@ def exchange_ratio(
     from_host_chips, to_host_chips : int, optional
         Chips of a host; the chip's usual host if left out.
     """
-    asked = {"efficiency": efficiency, "precisions": precisions, "workload": workload}
     sides = []
     for chip, count in ((from_chip, from_host_chips), (to_chip, to_host_chips)):
         host_chips = count or chip.host_chips
-        rating = goodput_search(chip, model, mix, slo, host_chips=host_chips, **asked)  # type: ignore[arg-type]
-        prefill, decode = host_phases(chip, model, mix, slo, host_chips=host_chips, **asked)  # type: ignore[arg-type]
+        question = question_of(chip, model, mix, slo, efficiency=efficiency, workload=workload)
+        rating = goodput_search(chip, model, mix, slo, host_chips=host_chips, precisions=precisions, question=question)
+        prefill, decode = host_phases(question, host_chips=host_chips, precisions=precisions)
         sides.append(HostRates(chip.slug, host_chips, prefill, decode, host_service(rating, host_chips)))
     return exchange_of(sides[0], sides[1], model=model.slug, mix=mix.name, slo=slo)
 
@@ -153,21 +167,12 @@ def exchange_of(one: HostRates, other: HostRates, *, model: str, mix: str, slo: 
 
 
 def host_phases(
-    chip: ChipSpec,
-    model: ModelSpec,
-    mix: TokenMix,
-    slo: Slo,
-    *,
-    host_chips: int,
-    efficiency: Efficiency | None = None,
-    precisions: Sequence[str] | None = None,
-    workload: Workload | None = None,
+    question: Question, *, host_chips: int, precisions: Sequence[str] | None = None
 ) -> tuple[HostRate, HostRate]:
     """Return what a host does in prefill alone and in decode alone; see :func:`accelerator.goodput.goodput_search`."""
-    question = question_of(chip, model, mix, slo, efficiency=efficiency, workload=workload)
     return (
-        host_rate(question, _prefill_tok_s, host_chips, precisions),
-        host_rate(question, _decode_tok_s, host_chips, precisions),
+        host_rate(question, PREFILL, host_chips, precisions),
+        host_rate(question, DECODE, host_chips, precisions),
     )
 
 
@@ -185,8 +190,8 @@ def host_rate(question: Question, phase: Phase, host_chips: int, precisions: Seq
     ----------
     question : Question
         Chip, model, mix, limits.
-    phase : callable
-        Tokens per second of a replica of a config, with a chip and an efficiency. [tok/s]
+    phase : Phase
+        Which.
     host_chips : int
         Chips of the host.
     precisions : sequence of str, optional
@@ -198,44 +203,58 @@ def host_rate(question: Question, phase: Phase, host_chips: int, precisions: Seq
         return HostRate(Band.exact(0.0), "", reason)
     usable, reasons = precisions_usable(chip, model, precisions)
     best: tuple[float, DeploymentConfig] | None = None
-    for precision in usable:
+    better: list[str] = []
+    for precision in precisions_ordered(chip, usable):
+        if precision_beaten(precision, better):
+            continue
         configs, why = configs_that_fit(question, precision, host_chips)
         reasons += [f"{precision}: {text}" for text in why]
         for config in configs:
             try:
-                tok_s = phase(question, chip, config, question.efficiency_of(config)) * (host_chips // config.chips)
+                # with the sequences of the widest steps: that table is there already, and close enough to choose by
+                like = replace(phase.limits(config), max_seqs=limits_widest(config).max_seqs)
+                efficiency = question.efficiency_of(config)
+                each_s = phase.tok_s(question, question.table(like), question.fit(config), efficiency)
             except ConfigError as error:
                 reasons.append(f"{precision}: {error}")
                 continue
-            if tok_s and (best is None or tok_s > best[0]):
-                best = tok_s, config
+            if each_s:
+                better.append(precision)
+            if each_s and (best is None or each_s * (host_chips // config.chips) > best[0]):
+                best = each_s * (host_chips // config.chips), config
     if best is None:
         return HostRate(Band.exact(0.0), "", "; ".join(reasons) or "the limits cannot be kept even by one request")
-    found_s, config = best
-    each_s = found_s / (host_chips // config.chips)
+    config = best[1]
+
+    def rate(chip: ChipSpec, efficiency: Efficiency) -> float:
+        table = question.table_varied(chip, phase.limits(config), efficiency)
+        return phase.tok_s(question, table, question.fit_varied(chip, config, efficiency), efficiency)
+
+    efficiency = question.efficiency_whole(config)
+    each_s = rate(chip, efficiency)
 
     def ratio(chip: ChipSpec, efficiency: Efficiency) -> float:
         try:
-            return phase(question, chip, config, efficiency) / each_s
+            return rate(chip, efficiency) / each_s
         except ConfigError:
             return 0.0
 
-    drivers = drivers_list(chip, model, config, question.efficiency_of(config), ratio)
-    return HostRate(band_of(found_s, drivers), config.label)
+    drivers = drivers_list(chip, model, config, efficiency, ratio)
+    return HostRate(band_of(each_s * (host_chips // config.chips), drivers), config.label)
 
 
-def _prefill_tok_s(question: Question, chip: ChipSpec, config: DeploymentConfig, efficiency: Efficiency) -> float:
+def _prefill_tok_s(question: Question, table: StepTable, _: MemoryFit, efficiency: Efficiency) -> float:
     """Prompt tokens that a replica reads per second, TTFT with its wait within the limit, no decodes."""
-    table = step_table_build(chip, question.model, config, efficiency=efficiency)
     mix = question.mix
     return mix.input_tok * prompts_request_s(table, mix, question.slo, arrival_scv_max=efficiency.arrival_scv_max)
 
 
-def _decode_tok_s(question: Question, chip: ChipSpec, config: DeploymentConfig, efficiency: Efficiency) -> float:
+def _decode_tok_s(question: Question, table: StepTable, fit: MemoryFit, _: Efficiency) -> float:
     """Output tokens that a replica makes per second, TPOT within the limit, no prompts."""
-    table = step_table_build(chip, question.model, limits_widest(config), efficiency=efficiency)
-    fit = memory_fit(chip, question.model, config, efficiency=efficiency)
     return question.mix.output_tok * decodes_sweep(table, fit, question.mix).at(question.slo.tpot_s)[0]
+
+
+PREFILL, DECODE = Phase(lambda config: config, _prefill_tok_s), Phase(limits_widest, _decode_tok_s)
 
 
 def ratio_of(one: HostRate, other: HostRate) -> Band | None:

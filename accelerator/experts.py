@@ -19,7 +19,8 @@ ranks lies sqrt(2 ln ep) - 0.57 standard deviations above the mean, with a corre
 
 Activations are moved five times: permuted, out of the up product, activated, out of the down product, added up. Kernels
 choose T from the rows that a local expert would get, n k ep / E, before rows of other ranks are dropped; some also do
-elementwise work on the rows of other ranks (``ghost``). Marlin kernels multiply with the matrix instructions of Ampere
+elementwise work on the rows of other ranks (``ghost``). Where tokens travel to their experts a rank sees 1/ep of them
+(``seen``), and no rows of others. Marlin kernels multiply with the matrix instructions of Ampere
 on every chip.
 """
 
@@ -113,6 +114,10 @@ PARAMETERS = (
     ),
 )
 
+GATHERED_RANKS = 8
+"""Ranks up to which engines gather the tokens of all groups on every rank; across more, each is sent what it needs
+(vLLM's and TensorRT-LLM's defaults within a host, SGLang without DeepEP). [-]"""
+
 SOURCE = "ai-dynamo/aiconfigurator@095f58a, hudingyi688/aiconfigurator-npu@90d7765"
 
 
@@ -158,8 +163,18 @@ def experts_shape(
     matrices: float,
     skew: float,
     cold: bool = True,
+    seen: float = 1.0,
 ) -> tuple[float, ...]:
-    """Return the shape of one call; ``ffn`` is a slice of an expert's width if it is sliced."""
+    """Return the shape of one call.
+
+    Parameters
+    ----------
+    ffn : float
+        Width of an expert, or of its slice. [-]
+    seen : float
+        Share of the tokens that the kernels of one rank see: all where every rank has them, 1 / ep where they travel to
+        their experts. [-]
+    """
     made = FORMATS[kind]
     peak = peak_flop_s(chip, made.computes)
     if kernel == "marlin":
@@ -168,7 +183,7 @@ def experts_shape(
     return (
         tok, hidden, ffn, topk, experts, ep, matrices, skew, made.weight_byte, made.activation_byte, peak,
         memory_byte_s, memory_byte_s * (XE_RATIO if kernel == "xpu" and tok > XE_TOK else 1.0), cores_of(chip),
-        COLD_CACHE_BYTE if cold else cache_byte_of(chip),
+        COLD_CACHE_BYTE if cold else cache_byte_of(chip), seen,
     )  # fmt: skip
 
 
@@ -252,7 +267,7 @@ EXPERTS = Family(
     }),
     shape=(
         "tok", "hidden", "ffn", "topk", "experts", "ep", "matrices", "skew", "weight_byte", "activation_byte",
-        "peak_flop_s", "memory_byte_s", "weight_byte_s", "cores", "cache_byte",
+        "peak_flop_s", "memory_byte_s", "weight_byte_s", "cores", "cache_byte", "seen",
     ),
     parameters=PARAMETERS,
     levels=("architecture", "chip", "kernel", "engine|format|kernel", "chip|engine|format|kernel"),

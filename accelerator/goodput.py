@@ -8,30 +8,32 @@ The search goes like this:
 2. *Bounds*: what each would sustain if nobody had to wait (``steady.sweep``), per chip. Best first: a candidate whose
    bound is not above the best rate found so far is dropped without a simulation, and so are all after it.
 3. *Rates* lie on one grid of 1 % steps, the same for all candidates. A candidate is first tried one step above the best
-   so far; if that fails it is dropped. Otherwise the largest rate that holds is found by halving fixed intervals, so
-   that looser limits do not lead to a lower rate.
+   so far; if that fails it is dropped. Otherwise the largest rate that holds is found where a line through the
+   logarithms of two trials, one that holds and one that does not, meets the limit.
 4. *Every trial is the same requests* (``Stream``): lengths and gaps are drawn once per mix, gaps are scaled to the
    rate. A short run of the first of them decides clear cases.
-5. The best layout's rate is found once more with three times as many requests: rare long answers, which fill memory for
+5. The best layout's rate is found once more with more requests: rare long answers, which fill memory for
    minutes, are all there only then.
-6. The *band* around the best comes from the closed formula, one uncertain input after the other, as in ``rating``.
+6. The *band*: the best of a few layouts is looked for again with an engine that is slower, and faster, by its spread
+   (``band``); other uncertain inputs move the closed formula of what binds, one after the other.
 """
 
 import hashlib
 import json
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import asdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, replace
 from functools import lru_cache
 from typing import Any
 
 from accelerator.architectures import ModelSpec
-from accelerator.candidates import apart_candidates, candidates_list, candidates_of, limits_tried
+from accelerator.band import RateRatio
+from accelerator.candidates import Candidate, apart_candidates, candidates_list, candidates_of, limits_tried
 from accelerator.chips import ChipSpec
 from accelerator.efficiency import DEFAULT, RANGES, Efficiency
-from accelerator.engines import efficiency_fitted, fitted_fingerprint
+from accelerator.engines import fitted_fingerprint
 from accelerator.errors import ConfigError
-from accelerator.memory import memory_fit
+from accelerator.grid import STEP_RATIO, grid_request_s, grid_step, highest_step
 from accelerator.operators import DeploymentConfig
 from accelerator.rating import (
     RATING_VERSION,
@@ -47,37 +49,38 @@ from accelerator.roofline import basis_of
 from accelerator.sensitivity import band_of, drivers_list
 from accelerator.serving_calibration import ServingCalibration, serving_calibration_load
 from accelerator.simulation import Pool, Progress
-from accelerator.steady import Slo, decodes_sweep, prompts_request_s, steady_state, sweep
-from accelerator.steps import step_table_build
+from accelerator.steady import Slo
 from accelerator.streams import stream_draw
-from accelerator.trials import CONFIRM_REQUESTS, SCREEN_REQUESTS, TRIAL_LEAST, Layout, Question, Trial
+from accelerator.trials import SCREEN_REQUESTS, TRIAL_LEAST, Layout, Question, Trial
 
-GOODPUT_VERSION = "goodput-1"
+GOODPUT_VERSION = "goodput-2"
 """Raised whenever the search or the simulator changes what a simulated rating says."""
 
-STEP_RATIO, STEPS, LEAST_REQUEST_S = 1.01, 2048, 1e-4
-"""Grid of rates per chip: step, number of steps, least rate. [-], [-], [1/s]"""
 HALF_STEPS = round(math.log(2) / math.log(STEP_RATIO))
 
-CLOSE, CLOSE_MOST = 1.5, 4
-"""Latencies over their limit up to which a layout is tried again where long trials do not confirm the best; how many
-are. [-], [-]"""
+CLOSE, CLOSE_NOW, CLOSE_MOST = 1.25, 1.05, 4
+"""Strain up to which a layout is tried again where long trials do not confirm the best: where it failed, and a step
+above what they confirm; how many are. [-], [-], [-]"""
 
-CONFIRM_BELOW, CONFIRM_ABOVE = 20, 12
-"""Steps around the rate found in which long trials look for the rate."""
+HOPELESS = 2
+"""Tokens of a step that are tried of a config where none comes close to the best so far."""
+
+CONFIRM_ABOVE = 12
+"""Steps above the rate found up to which long trials look for the rate."""
+
+WIDTH = 2
+"""Steps to which the rate of a layout is found before it is confirmed."""
+
+START_RATIO = 0.7
+"""Share of the first candidate's bound at which the search starts. [-]"""
 
 SCREEN_FAILS_TTFT, SCREEN_FAILS_TPOT, SCREEN_PASSES = 1.3, 1.1, 0.5
 """A short trial decides clear cases: latencies so many times a limit fail; where the rate is at most half the bound,
 latencies so much below both limits pass. [-]"""
 
 
-def engine_efficiency(chip: ChipSpec, model: ModelSpec, config: DeploymentConfig) -> Efficiency:
-    """Return the efficiency of the engine that a rating assumes where none is given: the fitted one."""
-    return efficiency_fitted(chip, model, config)
-
-
 def engine_fingerprint(chip: ChipSpec, model: ModelSpec) -> str:
-    """Return the SHA-256 of all that ``engine_efficiency`` may say of a chip and a model, in whatever config.
+    """Return the SHA-256 of all that the fitted engine may be for a chip and a model, in whatever config.
 
     Stored ratings of a pair are out of date when it changes, so what is measured on one chip leaves others alone.
     """
@@ -142,67 +145,10 @@ def question_of(
     workload: Workload | None = None,
 ) -> Question:
     """Return what is asked, with the engine's own efficiency where none is given; see :func:`goodput_search`."""
-    if efficiency is None:
-        return Question(chip, model, mix, slo, engine_efficiency, workload=workload)
-    given = efficiency
-    return Question(chip, model, mix, slo, lambda *_: given, given.arrival_scv_max, workload)
+    return Question(chip, model, mix, slo, efficiency, workload)
 
 
 # --- search -----------------------------------------------------------------------------------------------------------
-def grid_request_s(step: int) -> float:
-    """Return a rate per chip of the grid. [1/s]"""
-    return LEAST_REQUEST_S * STEP_RATIO**step
-
-
-def grid_step(request_s: float) -> int:
-    """Return the last step of the grid that is not above a rate per chip."""
-    return min(max(math.floor(math.log(request_s / LEAST_REQUEST_S) / math.log(STEP_RATIO)), -1), STEPS - 1)
-
-
-def highest_step(holds: Callable[[int], bool], *, above: int, most: int, root: bool = False) -> int:
-    """Return the highest step that holds, by halving; `above` if the step after it does not.
-
-    The steps that are tried are those of one fixed tree over the whole grid, wherever the search starts: down from its
-    root, or, where a little more is likely and much more is not, up from a leaf until one fails, and down from there.
-
-    Parameters
-    ----------
-    holds : callable
-        Whether a step holds.
-    above : int
-        A step taken to hold; -1 for none.
-    most : int
-        No step above this one is tried.
-    root : bool
-        Start at the root in any case.
-    """
-    if above >= most or not holds(above + 1):
-        return above
-    start, low, high = above + 1, above + 1, STEPS
-    for level in range(0 if root or above < 0 else STEPS.bit_length()):
-        following = ((start >> level) + 1) << level
-        if following > low:
-            if following > most or not holds(following):
-                high = following
-                break
-            low = following
-    while high - low > 1:
-        middle = _between(low, high)
-        if middle <= above or (middle <= most and holds(middle)):
-            low = middle
-        else:
-            high = middle
-    return low
-
-
-def _between(low: int, high: int) -> int:
-    """Return the number between two that has most factors of two: where the fixed tree divides them."""
-    width = 1
-    while (low // (2 * width) + 1) * 2 * width < high:
-        width *= 2
-    return (low // width + 1) * width
-
-
 class Search:
     """The best layout so far, and how many simulations it took."""
 
@@ -212,26 +158,35 @@ class Search:
         self.step = -1
         self.trials = 0
         self.failed: Trial | None = None
-        self.close: list[Layout] = []
+        self.close: list[tuple[float, Layout]] = []
         self.confirmed: dict[tuple[Layout, int], Trial] = {}
 
-    def consider(self, layout: Layout, most: int) -> None:
-        """Try a layout above the best rate per chip so far, up to a step of the grid."""
+    def consider(self, layout: Layout, most: int) -> float:
+        """Try a layout above the best rate per chip so far, up to a step of the grid; return its strain there."""
+        if most <= self.step:
+            return math.inf
         try:
             pools = self.question.pools(layout)
         except ConfigError:
-            return
-        chips = layout.host_share_chips(self.host_chips)
+            return math.inf
+        chips, above = layout.host_share_chips(self.host_chips), self.step
 
-        def holds(step: int) -> bool:
-            return self._holds(pools, grid_request_s(step) * chips, surely=step <= most - HALF_STEPS)
+        def strain(step: int) -> float:
+            surely = step <= most - HALF_STEPS
+            return self._strain(
+                pools, grid_request_s(step) * chips, screened=surely or step == above + 1, surely=surely
+            )
 
-        step = highest_step(holds, above=self.step, most=most)
-        if step > self.step:
+        near = max(most + round(math.log(START_RATIO) / math.log(STEP_RATIO)), 0) if above < 0 else None
+        step = highest_step(strain, above=above, most=most, near=near, width=WIDTH)
+        if step > above:
             self.best, self.step = layout, step
-            self.close.append(layout)
-        elif self.failed and self.failed.over(self.question.slo) <= CLOSE:
-            self.close.append(layout)
+            self.close.insert(0, (0.0, layout))
+            return 1.0
+        failed = self.failed.strain(self.question.slo) if self.failed else math.inf
+        if failed <= CLOSE:
+            self.close.insert(0, (failed, layout))
+        return failed
 
     def confirm(self) -> None:
         """Find the rate of the best layout once more with long trials; no best is left if none holds.
@@ -241,60 +196,66 @@ class Search:
         if self.best is None:
             return
         hoped, best = self.step, self.best
-        while self.step >= 0:
-            least = max(self.step - CONFIRM_BELOW, -1)
-            step = self._confirmed(self.best, above=least, most=self.step + CONFIRM_ABOVE)
-            self.step = max(step, least)
-            if step > least:
-                break
+        self.step = self._confirmed(best, above=-1, most=hoped + CONFIRM_ABOVE, near=hoped - 1)
         if self.step < 0:
             self.best = None
-        if self.step < hoped:
-            for layout in [other for other in reversed(self.close) if other != best][:CLOSE_MOST]:
+        others = sorted(self.close, key=lambda other: other[0])  # those that held come first, the last of them before
+        for layout in [other for _, other in others if other != best][:CLOSE_MOST]:
+            if self.step >= hoped:
+                return
+            chips = layout.host_share_chips(self.host_chips)
+            pools, request_s = self.question.pools(layout), grid_request_s(self.step + 1) * chips
+            if self._strain(pools, request_s, screened=True, surely=False) <= CLOSE_NOW:
                 step = self._confirmed(layout, above=self.step, most=hoped + CONFIRM_ABOVE)
                 if step > self.step:
                     self.best, self.step = layout, step
 
-    def _confirmed(self, layout: Layout, *, above: int, most: int) -> int:
+    def _confirmed(self, layout: Layout, *, above: int, most: int, near: int | None = None) -> int:
         """Return the highest step of a layout that holds in long trials; `above` if none above it does."""
         pools, chips = self.question.pools(layout), layout.host_share_chips(self.host_chips)
 
-        def holds(step: int) -> bool:
-            request_s = grid_request_s(step) * chips
+        def strain(step: int) -> float:
             self.trials += 1
-            if self.question.trial(pools, request_s, first=SCREEN_REQUESTS).over(self.question.slo) > CLOSE:
-                return False
-            self.trials += 1
-            trial = self.question.trial(pools, request_s, requests=CONFIRM_REQUESTS)
+            trial = self.question.trial(pools, grid_request_s(step) * chips, requests=self.question.confirm_requests)
             self.confirmed[layout, step] = self.failed = trial
-            return trial.over(self.question.slo) <= 1
+            return trial.strain(self.question.slo)
 
-        return highest_step(holds, above=above, most=most, root=True)
+        return highest_step(strain, above=above, most=most, near=near)
 
     def found(self, layout: Layout) -> tuple[float, Trial, Trial]:
         """Return the rate of the best layout, and the long trials at it and a step above."""
         pools, chips = self.question.pools(layout), layout.host_share_chips(self.host_chips)
         trials = [
             self.confirmed.get((layout, step))
-            or self.question.trial(pools, grid_request_s(step) * chips, requests=CONFIRM_REQUESTS)
+            or self.question.trial(pools, grid_request_s(step) * chips, requests=self.question.confirm_requests)
             for step in (self.step, self.step + 1)
         ]
         return grid_request_s(self.step) * chips, trials[0], trials[1]
 
-    def _holds(self, pools: Sequence[Pool], request_s: float, *, surely: bool) -> bool:
-        """Return whether the limits hold at a rate; `surely`: a short run that is well within them is enough."""
+    def _strain(self, pools: Sequence[Pool], request_s: float, *, screened: bool, surely: bool) -> float:
+        """Return how much a rate strains.
+
+        Parameters
+        ----------
+        screened : bool
+            A short run that is clearly beyond them is enough.
+        surely : bool
+            So is one that is well within them.
+        """
         question, slo = self.question, self.question.slo
-        self.trials += 1
-        trial = question.trial(pools, request_s, first=SCREEN_REQUESTS)
-        if surely and trial.over(slo) <= SCREEN_PASSES:
-            return True
-        if trial.ttft_s <= SCREEN_FAILS_TTFT * slo.ttft_s and trial.tpot_s <= SCREEN_FAILS_TPOT * slo.tpot_s:
+        if screened:
             self.trials += 1
-            trial = question.trial(pools, request_s)
-            if trial.over(slo) <= 1:
-                return True
-        self.failed = trial
-        return False
+            trial = question.trial(pools, request_s, first=SCREEN_REQUESTS)
+            if surely and trial.over(slo) <= SCREEN_PASSES:
+                return trial.strain(slo)
+            if trial.ttft_s > SCREEN_FAILS_TTFT * slo.ttft_s or trial.tpot_s > SCREEN_FAILS_TPOT * slo.tpot_s:
+                self.failed = trial
+                return trial.strain(slo)
+        self.trials += 1
+        trial = question.trial(pools, request_s)
+        if trial.over(slo) > 1:
+            self.failed = trial
+        return trial.strain(slo)
 
 
 def goodput_search(
@@ -309,6 +270,7 @@ def goodput_search(
     configs: Iterable[DeploymentConfig] | None = None,
     apart: bool = True,
     workload: Workload | None = None,
+    question: Question | None = None,
 ) -> Rating:
     """Return the layout that serves most requests per second and chip within limits, by simulation.
 
@@ -332,52 +294,81 @@ def goodput_search(
         Whether prefill and decode may run on chips of their own.
     workload : Workload, optional
         Where lengths come from, if the mix is no built-in profile.
+    question : Question, optional
+        :func:`question_of` the same, which keeps what is worked out for who asks more of it.
 
     Returns
     -------
     Rating
         If nothing keeps the limits: rates of 0, and ``refusal`` says why.
     """
-    question = question_of(chip, model, mix, slo, efficiency=efficiency, workload=workload)
+    asked = question or question_of(chip, model, mix, slo, efficiency=efficiency, workload=workload)
     reason = mix_refusal(model, mix)
     if reason:
-        return refused(chip, model, None, mix, slo, efficiency or DEFAULT, reason)
-    if configs is None:
-        candidates, reasons = candidates_list(question, precisions, host_chips)
-    else:
-        candidates, reasons = candidates_of(question, configs, host_chips)
-    search = Search(question, host_chips)
-    for candidate in candidates:
-        most = grid_step(candidate.request_s)
-        if most <= search.step:
-            break
-        config = candidate.layout.config
-        for limited in limits_tried(config, candidate.batch) if configs is None else (config,):
-            search.consider(Layout(limited), most)
-    if apart and configs is None and candidates:
-        for candidate in apart_candidates(question, [found.layout.config for found in candidates], host_chips):
-            most = grid_step(candidate.request_s)
-            if most <= search.step:
-                break
-            search.consider(candidate.layout, most)
+        return refused(chip, model, None, mix, slo, asked.given or DEFAULT, reason)
+    candidates, reasons = _candidates(asked, host_chips, precisions, configs, apart=apart)
+    search = Search(asked, host_chips)
+    _search(search, candidates, tunes=configs is None)
     search.confirm()
     if search.best is None:
         if search.failed is not None:
             binds = "ttft" if search.failed.ttft_s / slo.ttft_s >= search.failed.tpot_s / slo.tpot_s else "tpot"
             reasons.append(limits_text(binds, slo))
         text = "; ".join(reasons) or f"no config of {model.slug} divides over {host_chips} chips"
-        return refused(chip, model, None, mix, slo, efficiency or DEFAULT, text)
-    return _rating(search, search.best, apart=apart, precisions=precisions)
+        return refused(chip, model, None, mix, slo, asked.given or DEFAULT, text)
+    return _rating(search, search.best, candidates if configs is None else [], apart=apart, precisions=precisions)
+
+
+def _candidates(
+    question: Question,
+    host_chips: int,
+    precisions: Sequence[str] | None,
+    configs: Iterable[DeploymentConfig] | None,
+    *,
+    apart: bool,
+) -> tuple[list[Candidate], list[str]]:
+    """Return all candidates, best bound first, and why other configs are none."""
+    if configs is not None:
+        return candidates_of(question, configs, host_chips)
+    found, reasons = candidates_list(question, precisions, host_chips)
+    if apart:
+        found += apart_candidates(question, [one.layout.config for one in found], host_chips)
+    return sorted(found, key=lambda candidate: -candidate.request_s), reasons
+
+
+def _search(search: Search, candidates: Sequence[Candidate], *, tunes: bool) -> None:
+    """Try candidates in turn until no bound is above the best rate found; `tunes`: limits of a step are open."""
+    for candidate in candidates:
+        most = grid_step(candidate.request_s)
+        if most <= search.step:
+            return
+        if tunes and candidate.layout.prefill is None:
+            _tune(search, candidate, most)
+        else:
+            search.consider(candidate.layout, most)
+
+
+def _tune(search: Search, candidate: Candidate, most: int) -> None:
+    """Try a config with each of the limits of a step, unless the first few are far from the best rate."""
+    strains: dict[int, float] = {}
+    for config in limits_tried(candidate.layout.config, candidate.batch):
+        tok = config.max_batched_tok
+        if tok not in strains and len(strains) >= HOPELESS and min(strains.values()) > CLOSE:
+            return
+        strain = search.consider(replace(candidate.layout, config=config), most)
+        strains[tok] = min(strain, strains.get(tok, math.inf))
 
 
 # --- rating -----------------------------------------------------------------------------------------------------------
-def _rating(search: Search, layout: Layout, **inputs: Any) -> Rating:
+def _rating(search: Search, layout: Layout, candidates: Sequence[Candidate], **inputs: Any) -> Rating:
     """Return the rating of the layout that was found, at its rate."""
     question = search.question
     chip, model, mix, slo = question.chip, question.model, question.mix, question.slo
-    efficiency, config = question.efficiency_of(layout.config), layout.config
+    efficiency, config = question.efficiency_whole(layout.config), layout.config
     request_s, held, broken = search.found(layout)
-    drivers = drivers_list(chip, model, config, efficiency, _ratio(question, layout))
+    binds = binds_of(broken, slo)
+    ratio = RateRatio(question, layout, candidates, step=search.step, host_chips=search.host_chips, binds=binds)
+    drivers = drivers_list(chip, model, config, efficiency, ratio)
     band = band_of(request_s, drivers)
     answer_tok = mix.output_tok * question.answers_ratio
     rows = list(held.outcome.pool_rows())
@@ -394,7 +385,7 @@ def _rating(search: Search, layout: Layout, **inputs: Any) -> Rating:
         ttft_s=held.ttft_s,
         tpot_s=held.tpot_s,
         power_w=sum(row["power_w"] or 0.0 for row in rows),
-        binds=binds_of(broken, slo),
+        binds=binds,
         drivers=drivers,
         refusal=None,
         basis=basis_of(chip, model, config),
@@ -432,40 +423,3 @@ def binds_of(trial: Trial, slo: Slo) -> str:
     if seqs >= 1:
         return "max_seqs"
     return "prompts" if outcome.overload or outcome.progress != Progress.DONE else "ttft"
-
-
-def _ratio(question: Question, layout: Layout) -> Callable[[ChipSpec, Efficiency], float]:
-    """Return the rate with a varied chip and efficiency over the rate as it stands, by the closed formulas.
-
-    Where the formula with its queue finds no rate, the bound without one stands in.
-    """
-    model, mix, slo, config = question.model, question.mix, question.slo, layout.config
-
-    def steady_s(chip: ChipSpec, efficiency: Efficiency, near: float | None = None) -> tuple[float, float]:
-        point, _ = steady_state(chip, model, config, mix, slo, efficiency, near=near, precision=1e-3)
-        return (point.request_s, point.batch) if point else (0.0, 0.0)
-
-    def bound_s(chip: ChipSpec, efficiency: Efficiency) -> float:
-        fit = memory_fit(chip, model, config, efficiency=efficiency)
-        table = step_table_build(chip, model, config, efficiency=efficiency)
-        if layout.prefill is None:
-            return sweep(table, fit, mix).at(slo.tpot_s)[0]
-        read = step_table_build(chip, model, layout.prefill, efficiency=efficiency)
-        return min(
-            layout.replicas * decodes_sweep(table, fit, mix).at(slo.tpot_s)[0],
-            layout.prefill_replicas * prompts_request_s(read, mix, slo, arrival_scv_max=efficiency.arrival_scv_max),
-        )
-
-    efficiency = question.efficiency_of(config)
-    base_s, batch = steady_s(question.chip, efficiency) if layout.prefill is None else (0.0, 0.0)
-    usual_s = 0.0 if base_s else bound_s(question.chip, efficiency)
-
-    def ratio(chip: ChipSpec, efficiency: Efficiency) -> float:
-        try:
-            if base_s:
-                return steady_s(chip, efficiency, batch)[0] / base_s
-            return bound_s(chip, efficiency) / usual_s if usual_s else 1.0
-        except ConfigError:
-            return 0.0
-
-    return ratio

@@ -49,16 +49,39 @@ TAU: Mapping[tuple[str, str], float] = MappingProxyType({
     ("prompt_ratio", "deployment"): 0.2,
     ("issue_s", "engine"): 1.2,
     ("issue_s", "engine_version"): 0.6,
-    ("issue_s", "architecture_engine"): 0.4,
     ("host_step_s", "engine"): 0.7,
 })  # fmt: skip
 """Expected scatter of a parameter at a level where it is not the product of both usual figures. [log]"""
+
+
+HOST = frozenset({
+    "issue_s", "host_step_s", "host_seq_s", "host_rank_s", "request_s", "request_tok_s", "wave", "mix", "seqs_most",
+    "limit_ratio", "accepted", "tail", "queue", "full_ratio",
+})  # fmt: skip
+"""Parameters of the engine's host and of how load is applied."""
+
+KERNELS = frozenset({
+    "memory_ratio", "compute_ratio", "experts_ratio", "collectives_ratio", "exchanges_ratio", "decode_attention_ratio",
+    "prefill_attention_ratio",
+})  # fmt: skip
+"""Parameters of kernels."""
+
+HARDLY: tuple[tuple[frozenset[str], frozenset[str], float], ...] = (
+    (HOST, frozenset({"architecture", "chip", "pair", "chip_engine", "chip_format", "architecture_engine"}), 0.05),
+    (KERNELS, frozenset({"model", "pair", "deployment"}), 0.25),
+)
+"""What hardly differs by what, and its scatter there over that of other parameters: a host's work by whose chip it
+feeds, a kernel's share of the chip by the model it runs (its shapes are in the kernel's own formula). [-]"""
 
 
 def tau_expected() -> Floats:
     """Return the expected scatter: float64[levels, P]. [log]"""
     tau = np.array([[factor * parameter.tau for parameter in PARAMETERS] for factor in LEVELS.values()])
     levels = list(LEVELS)
+    for names, where, ratio in HARDLY:
+        for name in names:
+            for level in where:
+                tau[levels.index(level), INDEX[name]] *= ratio
     for (parameter, level), value in TAU.items():
         tau[levels.index(level), INDEX[parameter]] = value
     return tau
@@ -119,9 +142,10 @@ def _publisher(point: Point) -> str:
 def _campaign(point: Point) -> str:
     """Return which of a publisher's series a row is from, by how the series name their runs."""
     source = point.source
-    for part, name in (("epnone", "own"), ("gap_analysis", "gap")):
-        if part in source:
-            return name
+    if "epnone" in source:  # two series, told apart by their lengths
+        return "own, lengths in thousands" if point.input_tok % 1000 == 0 else "own, lengths in powers of two"
+    if "gap_analysis" in source:
+        return "gap"
     if re.search(r"_cfg\d", source):
         return "cfg"
     dated = re.search(r"\((20\d\d)", source)

@@ -104,8 +104,9 @@ def layout_of(maker: LayoutMaker, chip: ChipSpec, stated: Stated, *, engine: str
         return Layout(decode, count_d, prefill, count_p)
     total = max(1, stated.chips)
     wide = stated.ep if stated.ep > max(total, 8) else 0
-    if not stated.chips or wide:  # a share of a larger deployment, stated per chip
-        total = wide or (WIDE_CHIPS if model.experts else max(1, stated.tp))
+    node = kind == "decode" and model.experts > 0 and not (stated.tp or stated.dp or stated.ep)
+    if not stated.chips or wide or node:  # a share of a larger deployment, stated per chip
+        total = wide or (WIDE_CHIPS if model.experts else stated.tp or _fewest(maker, chip))
         if model.experts and not stated.tp:
             return Layout(maker.grouped(total), 1)
     if not stated.tp and stated.dp > 1:  # attention in groups, as TensorRT-LLM writes it
@@ -119,6 +120,9 @@ def layout_of(maker: LayoutMaker, chip: ChipSpec, stated: Stated, *, engine: str
 def _plain(maker: LayoutMaker, chip: ChipSpec, stated: Stated, total: int, *, engine: str, kind: str) -> Layout:
     """Return the layout of replicas of tensor and pipeline parallel chips."""
     tp, pp, dp = _sizes(stated, total, engine) if stated.tp else _sizes_usual(maker, chip, stated, total)
+    splits_experts = kind == "split" and maker.model.experts > 0 and dp == 1
+    if splits_experts and not _kv_share(chip, maker.model, maker.config(tp, 1, pp)):
+        dp = max(1, total // 2 // (tp * pp))  # groups that share the experts: one alone cannot hold them
     spread = stated.ep == -1 or stated.ep > 1 or dp > 1
     if kind == "split":
         half = max(1, total // 2 // (tp * pp * dp))
@@ -127,6 +131,14 @@ def _plain(maker: LayoutMaker, chip: ChipSpec, stated: Stated, total: int, *, en
     if dp > 1 and not maker.model.experts:  # whole replicas
         return Layout(maker.config(tp, 1, pp), max(1, total // (tp * pp)))
     return Layout(maker.config(tp, dp, pp, spread=spread), max(1, total // (tp * pp * dp)))
+
+
+def _fewest(maker: LayoutMaker, chip: ChipSpec) -> int:
+    """Return the fewest chips of a host whose memory holds the weights with room for KV."""
+    tp = 1
+    while tp < chip.host_chips and _kv_share(chip, maker.model, maker.config(tp)) <= ROOM_RATIO:
+        tp *= 2
+    return tp
 
 
 def _sizes(stated: Stated, total: int, engine: str) -> tuple[int, int, int]:

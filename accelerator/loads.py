@@ -11,9 +11,10 @@ gives B = N o TPOT / (TTFT + (o - 1) TPOT), found by iteration; users beyond C w
 **static**, N in, all out: prefill of all together, then o - 1 steps at the mean context.
 
 **full**: C sequences decode, each step carries B / o prompts. **limited**: the largest B whose TPOT is below
-``limit_ratio`` times the limit. **burst**, M at once: the first C are read, mixed into decodes; then as full, until the
-last has run out; TTFT is queueing. **open**: B = rate o TPOT where that is below C, otherwise as a burst that arrives
-at the rate. **split**: D(B) of decode workers alone; prompts queue for the prefill workers.
+``limit_ratio`` times the limit; **decode**: the same where other workers read the prompts. **burst**, M at once: the
+first C are read, mixed into decodes; then as full, until the last has run out; TTFT is queueing. **open**: B = rate o
+TPOT where that is below C, otherwise as a burst that arrives at the rate, whose surplus is read before others go on.
+**split**: D(B) of decode workers alone; prompts queue for the prefill workers.
 """
 
 from collections.abc import Callable, Mapping
@@ -105,17 +106,19 @@ class _Case:
         """D(B). [s]"""
         return self.steps.decode_s(batch, self.context_tok, self.loads.speculative_tok)
 
-    def together(self, prompts: Floats) -> Floats:
-        """Return how many of some prompts a step reads together."""
-        return np.clip(prompts, 1.0, np.maximum(1.0, CHUNK_TOK / np.maximum(self.loads.input_tok, 1.0)))
+    def together(self, prompts: Floats, queued: Floats | float = 0.0) -> Floats:
+        """Return how many of some prompts a step reads together; where others are queued, one in each group."""
+        prompts = np.maximum(prompts, np.minimum(queued, self.loads.groups))
+        most = self.loads.groups * CHUNK_TOK / np.maximum(self.loads.input_tok, 1.0)
+        return np.clip(prompts, 1.0, np.maximum(1.0, most))
 
     def prompt_s(self, batch: Floats, together: Floats | float = 1.0) -> Floats:
         """A(B) of one prompt among those that are read together. [s]"""
         return self.steps.prompt_s(batch, self.loads.input_tok, together, self.context_tok) / together
 
-    def held_up(self, batch: Floats, others: Floats) -> tuple[Floats, Floats]:
+    def held_up(self, batch: Floats, others: Floats, queued: Floats | float = 0.0) -> tuple[Floats, Floats]:
         """Return the mean step of a sequence among others, and what one prompt adds to steps. [s]"""
-        prompt_s = self.prompt_s(batch, self.together(others / self.rounds))
+        prompt_s = self.prompt_s(batch, self.together(others / self.rounds, queued))
         return self.decode_s(batch) + self.parameters["mix"] * others / self.rounds * prompt_s, prompt_s
 
     def full_s(self, batch: Floats, prompt_s: Floats) -> Floats:
@@ -178,7 +181,7 @@ def _static(case: _Case) -> Outputs:
 def _full(case: _Case) -> Outputs:
     loads = case.loads
     batch = np.where(np.isnan(loads.users), case.most, np.minimum(case.most, case.users))
-    _, prompt_s = case.held_up(batch, batch)
+    _, prompt_s = case.held_up(batch, batch, batch)
     full_s = case.full_s(batch, prompt_s)
     tok_s = loads.replicas * batch * case.per_step / full_s * case.parameters["full_ratio"]
     return {
@@ -190,17 +193,27 @@ def _full(case: _Case) -> Outputs:
 
 
 def _limited(case: _Case) -> Outputs:
+    return _within(case, 1.0)
+
+
+def _decode(case: _Case) -> Outputs:
+    within = _within(case, 0.0)
+    return {name: within[name] for name in ("tpot_s", "tok_s")}
+
+
+def _within(case: _Case, prompts: float) -> Outputs:
+    """Return what the latency limit allows; ``prompts``: 1 where the replica reads them itself, 0 where others do."""
     loads, own = case.loads, case.parameters
     limit_s = own["limit_ratio"] * loads.limit_s * case.per_step
-    low, high = np.zeros_like(case.most), np.log(case.most)
+    low, high = np.log(np.minimum(loads.groups, case.most)), np.log(case.most)  # no group of a deployment idles
     for _ in range(16):
         middle = (low + high) / 2
         batch = np.exp(middle)
-        slow = case.held_up(batch, batch)[0] > limit_s
+        slow = case.held_up(batch, prompts * batch, batch)[0] > limit_s
         high, low = np.where(slow, middle, high), np.where(slow, low, middle)
     batch = np.exp((low + high) / 2)
-    step_s, prompt_s = case.held_up(batch, batch)
-    full_s = case.full_s(batch, prompt_s)
+    step_s, prompt_s = case.held_up(batch, prompts * batch, batch)
+    full_s = case.full_s(batch, prompts * prompt_s)
     tok_s = loads.replicas * batch * case.per_step / full_s * own["full_ratio"]
     busy = np.clip(batch / case.rounds * prompt_s / full_s, 0.0, 0.9)
     return {
@@ -217,7 +230,7 @@ def _burst(case: _Case) -> Outputs:
     alone_s = case.decode_s(batch)
     together = case.together(batch)
     each_s = case.prompt_s(batch / 2, together)
-    _, prompt_s = case.held_up(batch, batch)
+    _, prompt_s = case.held_up(batch, batch, batch)
     first_s = batch * each_s  # until the first batch is read
     rest = np.maximum(number - batch, 0.0)
     drain_s = rest * rounds * case.full_s(batch, prompt_s) / batch
@@ -244,6 +257,9 @@ def _open(case: _Case) -> Outputs:
     number = OPEN_REQUESTS / loads.replicas
     busy = np.clip(rate_s * prompt_s, 0.0, 0.9)
     late_s = np.where(batch >= 0.98 * case.most, np.maximum(0.0, number / can_s - number / rate_s) / 2, 0.0)
+    # where more arrive than leave, prompts go first, as in a burst: those who decode wait until the surplus is read
+    surplus = np.clip(1 - can_s / rate_s, 0.0, 1.0) * np.minimum(number, case.most)
+    step_s = step_s + own["mix"] * surplus * case.prompt_s(batch, case.together(surplus)) / (2 * rounds)
     span_s = number / np.minimum(rate_s, can_s) + (own["tail"] + 0.5) * rounds * step_s
     return {
         "tpot_s": step_s / case.per_step,
@@ -255,7 +271,7 @@ def _open(case: _Case) -> Outputs:
 
 def _prefill(case: _Case) -> Outputs:
     loads = case.loads
-    number = np.maximum(1.0, CHUNK_TOK / np.maximum(loads.input_tok, 1.0))
+    number = np.maximum(1.0, CHUNK_TOK * loads.groups / np.maximum(loads.input_tok, 1.0))
     read_s = number * case.prompt_s(np.zeros_like(number), number)
     return {
         "input_tok_s": loads.replicas * number * loads.input_tok / read_s,
@@ -300,6 +316,7 @@ FORMULAS: Mapping[str, Callable[[_Case], Outputs]] = MappingProxyType({
     "burst": _burst,
     "full": _full,
     "limited": _limited,
+    "decode": _decode,
     "open": _open,
     "prefill": _prefill,
     "split": _split,

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from accelerator.architectures import ModelSpec
-from accelerator.candidates import configs_that_fit, limits_widest
+from accelerator.candidates import configs_that_fit
 from accelerator.chips import ChipSpec
 from accelerator.efficiency import Efficiency
 from accelerator.errors import ConfigError
@@ -20,6 +20,7 @@ from accelerator.pooling import Floats
 from accelerator.rating import mix_refusal, precisions_usable
 from accelerator.requests import TokenMix, Workload
 from accelerator.steady import Slo, prompts_request_s, sweep
+from accelerator.trials import limits_widest
 
 
 @dataclass(frozen=True)

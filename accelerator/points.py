@@ -6,6 +6,7 @@ lengths of a standard data set) is filled in by rules that are written here, one
 
 import csv
 import io
+import json
 import math
 import re
 from collections.abc import Iterable, Iterator, Mapping
@@ -24,6 +25,18 @@ POINTS_MAX_BYTE = 64 * 2**20
 
 COUNT_MOST = 100_000
 """Largest count of chips, nodes or ranks that a row may state."""
+
+TOK_MOST, REQUESTS_MOST = 100_000_000.0, 10_000_000.0
+"""Largest length that a row may state [tok], and most users, requests or requests per second."""
+
+POWER_CAP_LEAST = 0.1
+"""Smallest power cap over TDP: chips idle above it. [-]"""
+
+HEAD_CHIPS_MOST = 4
+"""Chips that may share one attention head. [-]"""
+
+PROBLEMS_TOLD, CELL_TOLD = 20, 40
+"""Bad cells that are listed where a table has more, and how much of a cell is quoted. [-], [characters]"""
 
 COLUMNS = frozenset({"point_id", "chip", "chip_count", "model", "engine", "scenario", "metric"})
 """Columns that a table must have; the others may be absent or empty."""
@@ -52,9 +65,9 @@ SCENARIOS: Mapping[str, str] = {
     "offline max load": "full",
     "offline": "full",
     "MLPerf Offline": "full",
-    "production decode node": "limited",
-    "wide-EP decode": "limited",
-    "PD-disaggregated decode": "limited",
+    "production decode node": "decode",
+    "wide-EP decode": "decode",
+    "PD-disaggregated decode": "decode",
     "MLPerf Server": "limited",
     "MLPerf Interactive": "limited",
     "open-loop Poisson/async": "open",
@@ -68,8 +81,8 @@ SCENARIOS: Mapping[str, str] = {
 """How load was applied, by how a scenario's name begins (the longest match counts):
 
 closed: N users, each asks again after the answer; static: N requests in, all out; burst: N requests at once; full: a
-queue that is never empty; limited: as much as a latency limit allows; open: requests at a rate; prefill: prompts only;
-split: N users of separate prefill and decode workers.
+queue that is never empty; limited: as much as a latency limit allows; decode: the same where other workers read the
+prompts; open: requests at a rate; prefill: prompts only; split: N users of separate prefill and decode workers.
 """
 
 PRECISIONS: Mapping[str, str] = {
@@ -126,6 +139,8 @@ class Point:
         Lengths [tok], users or requests, requests per second [1/s], what was measured (in its unit), cap over TDP [-].
     duplicate : bool
         The same fact as another row of its configuration.
+    bounded : bool
+        The lengths are bounds of what varied (``<=1024``), not means.
     """
 
     at: int
@@ -156,6 +171,7 @@ class Point:
     value: float
     power_cap_ratio: float
     duplicate: bool
+    bounded: bool = False
 
 
 @dataclass(frozen=True, eq=False)
@@ -228,41 +244,79 @@ def points_read(path: str | Path) -> list[Point]:
 
 
 def points_parse(text: str, name: str) -> list[Point]:
-    """Return the points of a table given as text; see :func:`points_read`."""
-    reader = csv.DictReader(io.StringIO(text), restval="")
-    missing = COLUMNS - set(reader.fieldnames or ())
+    """Return the points of a table given as text; see :func:`points_read`. Every cell that is no number is told."""
+    reader = csv.DictReader(io.StringIO(text, newline=""), restkey=BEYOND, restval="", strict=True)
+    problems: list[Problem] = []
+    try:
+        _columns_check(list(reader.fieldnames or ()), name)
+        points = [_point(row, reader.line_num, problems) for row in reader]
+    except csv.Error as error:
+        raise TraceError(name, reader.reader.line_num, None, str(error)) from error
+    if problems:
+        line, column, reason = problems[0]
+        told = [reason, *(_told(other, line) for other in problems[1:PROBLEMS_TOLD])]
+        more = len(problems) - len(told)
+        raise TraceError(name, line, column, "; ".join([*told, *([f"and {more} more"] if more else [])]))
+    return points
+
+
+Problem = tuple[int, str | None, str]
+"""What is wrong with a cell: line, column (None: the row as a whole), reason."""
+
+BEYOND = "beyond the last column"
+"""Where the reader puts cells that have no column."""
+
+
+def _told(problem: Problem, line: int) -> str:
+    at, column, reason = problem
+    place = [*([] if at == line else [f"line {at}"]), *([f"column {column}"] if column else [])]
+    return f"{', '.join(place)}: {reason}" if place else reason
+
+
+def _columns_check(columns: list[str], name: str) -> None:
+    missing = COLUMNS - set(columns)
     if missing:
         raise TraceError(name, 1, None, f"has no column {', '.join(sorted(missing))}")
-    try:
-        return [_point(row, reader.line_num, name) for row in reader]
-    except csv.Error as error:
-        raise TraceError(name, reader.line_num, None, str(error)) from error
+    twice = sorted({column for column in columns if column and columns.count(column) > 1})
+    if twice:
+        raise TraceError(name, 1, None, f"has column {', '.join(twice)} more than once")
 
 
-def _point(row: Mapping[str, str], line: int, name: str) -> Point:
+def _quoted(text: str) -> str:
+    return json.dumps(text if len(text) <= CELL_TOLD else f"{text[:CELL_TOLD]}...", ensure_ascii=False)
+
+
+def _point(row: Mapping[str, str], line: int, problems: list[Problem]) -> Point:
+    """Return the point of a row; what is wrong with its cells is added to problems, and NaN or 0 stand there."""
+
     def text(column: str) -> str:
         return (row.get(column) or "").strip()
 
-    def count(column: str) -> int:
+    def count(column: str, least: int = 0) -> int:
         value = number(column)
         if math.isnan(value):
             return 0
-        if not 0 <= value <= COUNT_MOST or value != int(value):
-            raise TraceError(name, line, column, f'"{text(column)}" is not a count up to {COUNT_MOST}')
+        if not least <= value <= COUNT_MOST or value != int(value):
+            problems.append((line, column, f"{_quoted(text(column))} is not a count from {least} to {COUNT_MOST}"))
+            return 0
         return int(value)
 
-    def number(column: str) -> float:
+    def number(column: str, most: float = 1e15) -> float:
         written = text(column).lstrip("<=~")
         if not written:
-            return float("nan")
+            return math.nan
         try:
             value = float(written)
         except ValueError:
-            raise TraceError(name, line, column, f'"{text(column)}" is not a number') from None
-        if not 0 <= value < 1e15:
-            raise TraceError(name, line, column, f"{written} is not a number from 0 up")
+            problems.append((line, column, f"{_quoted(text(column))} is not a number"))
+            return math.nan
+        if not 0 <= value <= most:
+            problems.append((line, column, f"{_quoted(written)} is not a number from 0 up to {most:g}"))
+            return math.nan
         return value
 
+    if row.get(BEYOND):
+        problems.append((line, None, "the row has more cells than the table has columns"))
     return Point(
         at=line,
         **{
@@ -272,19 +326,20 @@ def _point(row: Mapping[str, str], line: int, name: str) -> Point:
                 "trust", "source", "notes", "weight_precision", "kv_precision",
             )
         },
-        chips=count("chip_count"),
-        nodes=count("nodes"),
+        chips=count("chip_count", 1),
+        nodes=count("nodes", 1),
         tp=count("tp"),
         pp=count("pp"),
         ep=-1 if text("ep") == "on" else count("ep"),
         dp=count("dp"),
-        input_tok=number("input_len"),
-        output_tok=number("output_len"),
-        concurrency=number("concurrency"),
-        rate_s=number("request_rate_rps"),
+        input_tok=number("input_len", TOK_MOST),
+        output_tok=number("output_len", TOK_MOST),
+        concurrency=number("concurrency", REQUESTS_MOST),
+        rate_s=number("request_rate_rps", REQUESTS_MOST),
         value=number("value"),
         power_cap_ratio=number("power_cap_frac"),
         duplicate=text("duplicate_metric") == "1",
+        bounded=any(text(column).startswith("<") for column in ("input_len", "output_len")),
     )  # fmt: skip
 
 
@@ -363,6 +418,8 @@ def deployment_of(
     input_tok, output_tok = _lengths(point, model)
     maker = LayoutMaker(model, precision, kv_precision, KERNEL_ENGINES.get(engine, "vllm"))
     layout = layout_of(maker, chip, _stated(point), engine=engine, kind=kind)
+    if layout.config.tp > HEAD_CHIPS_MOST * model.heads:
+        raise PointError(f"{layout.config.tp} chips share the {model.heads} heads of {model.slug}")
     model = padded(model, layout.config)
     users = point.concurrency
     if kind == "burst" and not users >= 1:
@@ -397,7 +454,10 @@ def _chip(point: Point, chips: Mapping[str, ChipSpec] | None) -> ChipSpec:
     if name == "GH200" and "144GB" in point.notes:
         name = "gh200-144"
     chip = chip_get(name, chips)
-    return _capped(chip, point.power_cap_ratio) if 0 < point.power_cap_ratio < 1 else chip
+    cap = point.power_cap_ratio
+    if cap > 1 or 0 < cap < POWER_CAP_LEAST:
+        raise PointError(f"power_cap_frac {cap:g} is no share of TDP from {POWER_CAP_LEAST:g} to 1")
+    return _capped(chip, cap) if 0 < cap < 1 else chip
 
 
 CAP_SLOWDOWN = 0.74
@@ -442,8 +502,12 @@ def _is_offline(point: Point) -> bool:
 
 
 def _lengths(point: Point, model: ModelSpec) -> tuple[float, float]:
-    """Return mean input and output; those of the data set where a row gives none, or a usual length."""
-    if point.input_tok > 0 and point.output_tok > 0 and "<=" not in point.notes and "not fixed" not in point.notes:
+    """Return mean input and output; those of the data set where a row gives none, or a usual length.
+
+    A length that is only a bound says no mean: that of the data set stands, as far as it keeps the bound.
+    """
+    fixed = not point.bounded and "not fixed" not in point.notes
+    if fixed and point.input_tok > 0 and point.output_tok > 0:
         return point.input_tok, point.output_tok
     if point.scenario.startswith("MLPerf"):
         known = DATASET_LENGTHS.get(model.slug, SHAREGPT_TOK)
@@ -453,10 +517,11 @@ def _lengths(point: Point, model: ModelSpec) -> tuple[float, float]:
         known = (128.0, 128.0)
     else:
         known = (1024.0, 1024.0)
-    fixed = point.input_tok > 0 and "not fixed" not in point.notes
-    return (point.input_tok if fixed else known[0]), (
-        point.output_tok if point.output_tok > 0 and "not fixed" not in point.notes else known[1]
+    input_tok, output_tok = (
+        usual if not own > 0 else own if fixed else min(own, usual) if point.bounded else usual
+        for own, usual in zip((point.input_tok, point.output_tok), known, strict=True)
     )
+    return input_tok, output_tok
 
 
 def _stated(point: Point) -> Stated:
@@ -506,12 +571,14 @@ draft head with three steps, a model's own next-token heads. Planning values; th
 
 def _padded_seqs(point: Point, engine: str) -> float:
     """Return the batch that a compiled model was built for."""
-    found = re.search(r"server batch size (\d+)", point.notes)
+    found = re.search(r"server batch size (\d{1,5})\b", point.notes)
     return float(found[1]) if found and engine == "optimum-neuron" else 0.0
 
 
 def _limit_s(point: Point, model: ModelSpec) -> float:
     found = re.search(r"TPOT ?< ?(\d+) ?ms", point.scenario)
+    if found and not int(found[1]):
+        raise PointError("a TPOT limit of 0 ms cannot be kept")
     if found:
         return float(found[1]) / 1e3
     start = " ".join(point.scenario.split()[:2])

@@ -12,6 +12,7 @@ import numpy as np
 
 from accelerator.accuracy import cross_validate, summary_of, widths_of
 from accelerator.accuracy_report import errors_table, report_text
+from accelerator.anchors import anchors_pick
 from accelerator.architectures import ModelSpec
 from accelerator.chips import ChipSpec
 from accelerator.errors import AcceleratorError, TraceError
@@ -28,6 +29,7 @@ from accelerator.serving_calibration import (
     serving_calibration_load,
 )
 from accelerator.serving_power import power_ratio
+from accelerator.units import GIB
 
 MEASURED_FILE = Path("../shared/data/measured/public.csv")
 COLUMNS = ("point_id", "predicted", "p10", "p90", "basis", "reason")
@@ -35,9 +37,17 @@ COLUMNS = ("point_id", "predicted", "p10", "p90", "basis", "reason")
 POWER_SPREAD = 1.15
 """P90 over P50 of a predicted mean power: the range of the activity shares (data/efficiency.csv). [-]"""
 
+MISFIT_RATIO = 1.1
+"""Weights and one sequence over memory from which a row is refused: below, a rounded size may explain it. [-]"""
+
+REASON_CHARS = 300
+"""Longest reason of a row. [characters]"""
 
 SAYS_NOTHING = float(np.log(1e-11))
 """Logarithm of a value below which a load says nothing of a metric."""
+
+BETWEEN_TOKENS = ("tpot_s", "user_tok_s")
+"""Outputs that need a second token."""
 
 CALIBRATION_FOLDER = Path(__file__).parent / "data" / "calibration"
 
@@ -72,7 +82,7 @@ def calibration_read(path: Path | None) -> ServingCalibration:
         return serving_calibration_load()
     try:
         values = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise TraceError(str(path), None, None, f"cannot be read: {error}") from error
     return calibration_parse(values, str(path))
 
@@ -132,10 +142,37 @@ def predictions_of(
 
 
 def _refused(reason: str) -> Answer:
-    return "", "", "", "", reason
+    return "", "", "", "", reason if len(reason) <= REASON_CHARS else f"{reason[: REASON_CHARS - 3]}..."
+
+
+def unpredictable(deployment: Deployment) -> str:
+    """Return why a row that can be modelled has no answer that means anything; empty if it has one."""
+    metric = deployment.point.metric
+    if METRICS[metric][0] in BETWEEN_TOKENS and deployment.output_tok <= 1 and deployment.kind != "static":
+        return f'metric "{metric}" says nothing of answers of one token'
+    return misfit(deployment)
+
+
+def misfit(deployment: Deployment) -> str:
+    """Return why weights and one sequence cannot lie in the memory of the chips that a row states, or nothing."""
+    d, config = deployment, deployment.layout.config
+    memory = d.chip.given.get("memory_byte")
+    if memory is None or not (d.point.chips or d.point.tp):
+        return ""
+    chips = max(d.point.chips, d.layout.chips)  # a share of a wider deployment holds a share of its weights
+    weights_byte, memory_byte = d.model.weights_byte(config.weight_precision), chips * memory.high
+    cache_byte = d.model.kv_byte(d.input_tok + d.output_tok / 2, config.kv_precision)
+    if weights_byte + cache_byte <= MISFIT_RATIO * memory_byte:
+        return ""
+    return (
+        f"{d.model.slug} in {config.weight_precision} does not fit: {weights_byte / GIB:.3g} GiB of weights and "
+        f"{cache_byte / GIB:.3g} GiB for one sequence, {memory_byte / GIB:.3g} GiB in {chips} x {d.chip.slug}"
+    )
 
 
 def _power(deployment: Deployment) -> Answer:
+    if reason := misfit(deployment):
+        return _refused(reason)
     try:
         ratio, basis = power_ratio(deployment)
     except AcceleratorError as error:
@@ -144,7 +181,7 @@ def _power(deployment: Deployment) -> Answer:
 
 
 def _rows_of(usable: list[tuple[int, Deployment]], answers: list[Answer]) -> tuple[PointRows, list[int]]:
-    """Return the rows of what can be modelled; a deployment whose chip lacks a figure becomes a reason."""
+    """Return the rows of what can be modelled; where a chip lacks a figure or memory, the reason is the answer."""
     kept: list[int] = []
     deployments: list[Deployment] = []
     known: dict[object, str] = {}
@@ -156,8 +193,8 @@ def _rows_of(usable: list[tuple[int, Deployment]], answers: list[Answer]) -> tup
                 known[key] = ""
             except AcceleratorError as error:
                 known[key] = str(error)
-        if known[key]:
-            answers[i] = _refused(known[key])
+        if reason := known[key] or unpredictable(deployment):
+            answers[i] = _refused(reason)
         else:
             kept.append(i)
             deployments.append(deployment)
@@ -171,6 +208,8 @@ def _unfit(deployment: Deployment) -> str:
         row = PointRows.of([deployment])
     except AcceleratorError as error:
         return str(error)
+    if reason := unpredictable(deployment):
+        return reason
     (value,) = row.log_values(np.log([[parameter.centre] for parameter in PARAMETERS]))
     if np.isfinite(value) and value > SAYS_NOTHING:
         return ""
@@ -230,6 +269,42 @@ def calibrate_lines(path: Path, out: Path, calibration: ServingCalibration, **kn
         errors = [float(np.median(np.abs(np.expm1(error[of])))) for error in (before_error, after_error)]
         yield f"{chip:16} {of.sum():5d} {errors[0]:13.1%} {errors[1]:7.1%}"
     yield f"{len(rows.deployments)} rows used, {len(rejected)} not; written to {out}"
+
+
+# --- anchors ---------------------------------------------------------------------------------------------------------
+def anchors_options_add(command: argparse.ArgumentParser) -> None:
+    """Add the options of ``anchors``."""
+    command.add_argument("--points", type=Path, required=True, help="csv like that of predict: what could be measured")
+    command.add_argument("--number", type=int, default=3, help="points wanted")
+    command.add_argument("--calibration", type=Path, metavar="FILE", help="of calibrate; default: the published one")
+
+
+def anchors_lines(
+    path: Path,
+    number: int,
+    calibration: ServingCalibration,
+    *,
+    chips: Mapping[str, ChipSpec] | None = None,
+    models: Mapping[str, ModelSpec] | None = None,
+) -> Iterator[str]:
+    """Yield the points of a table that tell most about the others, the most telling first."""
+    if number < 1:
+        raise TraceError(str(path), None, None, f"--number is at least 1, not {number}")
+    points = points_read(path)
+    found = list(enumerate(deployments_of(points, chips=chips, models=models)))
+    usable = [(i, d) for i, d in found if not isinstance(d, AcceleratorError) and d.point.metric in METRICS]
+    if not usable:
+        raise TraceError(str(path), None, None, "no row can be modelled; predict says why")
+    rows, _ = _rows_of(usable, [("", "", "", "", "")] * len(points))
+    picked, left = anchors_pick(calibration, rows, number)
+    yield "rank,point_id,chip,model,engine,metric,left_ratio"
+    for rank, (at, ratio) in enumerate(zip(picked, left, strict=True), start=1):
+        d = rows.deployments[at]
+        line = io.StringIO()
+        csv.writer(line, lineterminator="").writerow(
+            [rank, d.point.point_id, d.chip.slug, d.model.slug, d.engine, d.point.metric, f"{ratio:.3f}"]
+        )
+        yield line.getvalue()
 
 
 # --- fit -------------------------------------------------------------------------------------------------------------

@@ -1,8 +1,9 @@
 """The rating of one replica: rate with band, latencies, power, what binds, what drives it, or why there is none.
 
-The formula is in ``steady``, the band in ``sensitivity``. Kernel times are fitted to measured kernels, of the chip
-itself (basis ``calibrated``) or of others (``pooled``). What an engine adds to them is the fitted engine in ratings by
-simulation (``goodput``), and a stated prior (data/efficiency.csv) in those of the closed formula here.
+The formula is in ``steady``, the band in ``sensitivity``. Kernel times are fitted to measured kernels. What an engine
+adds to them is that of a calibration of serving (``serving_calibration``) where one is given: then a rating stands on
+what it knows of the chip and the model, and the band is as wide as it says. Without one it is a stated prior
+(data/efficiency.csv), and a rating stands on measured kernels of the chip (``calibrated``) or of others (``pooled``).
 """
 
 import hashlib
@@ -15,20 +16,25 @@ from typing import Any
 from accelerator.architectures import ModelSpec
 from accelerator.chips import ChipSpec
 from accelerator.efficiency import DEFAULT, RANGES, Efficiency
+from accelerator.engines import efficiency_fitted, engine_median
 from accelerator.errors import AcceleratorError, ConfigError
 from accelerator.memory import memory_fit
 from accelerator.operators import DeploymentConfig
 from accelerator.requests import TokenMix
 from accelerator.roofline import basis_of
 from accelerator.sensitivity import band_of, drivers_list
+from accelerator.serving_calibration import ServingCalibration
 from accelerator.steady import OperatingPoint, Slo, steady_state
 from accelerator.steps import step_table_build
 from accelerator.units import PRECISION_BYTE, Band
 
-RATING_VERSION = "kernels-2"
+RATING_VERSION = "engines-1"
 """Raised whenever the formula or the data behind it changes what a rating says."""
 
 TP_SIZES = (1, 2, 4, 8, 16)
+
+MEMORY_INPUTS = ("memory_use_ratio", "engine_byte", "weight_scale_ratio")
+"""Inputs of an efficiency that change what fits, and no step."""
 
 
 @dataclass(frozen=True)
@@ -59,8 +65,9 @@ class Rating:
     refusal : str or None
         Why there is no rate.
     basis : str
-        ``calibrated`` if kernels of the chip were measured, ``pooled`` if only those of others, ``data-sheet`` if the
-        rating is a refusal.
+        With a fitted engine ``calibrated-pair`` if the chip was measured serving this model, ``calibrated-chip`` if
+        others, else ``data-sheet``. Without one ``calibrated`` if kernels of the chip were measured, ``pooled`` if only
+        those of others. ``data-sheet`` too if the rating is a refusal.
     digest : str
         SHA-256 of every input.
     simulated : bool
@@ -74,6 +81,8 @@ class Rating:
         Copies of it.
     price_usd : float
         Price of one chip; 0 if none is published. [USD]
+    calibration_digest : str
+        SHA-256 of the calibration that the engine is from; empty if the engine is a prior.
     """
 
     chip: str
@@ -98,6 +107,7 @@ class Rating:
     prefill_config: DeploymentConfig | None = None
     prefill_replicas: int = 0
     price_usd: float = 0.0
+    calibration_digest: str = ""
 
     @property
     def tok_s_per_chip(self) -> float:
@@ -154,7 +164,8 @@ def replica_rate(
     slo : Slo
         Limits.
     efficiency : Efficiency
-        Share of the data sheet that is reached.
+        Share of the data sheet that is reached. If it has a fitted engine, the band is that of the engine's spread; the
+        priors in its place, and the errors of single kernels that it was fitted with, do not count again.
 
     Raises
     ------
@@ -168,12 +179,22 @@ def replica_rate(
     if point is None:
         return refused(chip, model, config, mix, slo, efficiency, limits_text(binds, slo))
 
-    def ratio(chip: ChipSpec, efficiency: Efficiency) -> float:
+    def still_holds(other: Efficiency) -> bool:
+        """Whether the point stays the answer: nothing but memory has changed, and memory does not bind."""
+        alike = replace(other, **{name: getattr(efficiency, name) for name in MEMORY_INPUTS})
+        if binds == "memory" or alike != efficiency:
+            return False
+        room = memory_fit(chip, model, config, efficiency=other)
+        return point.batch * room.sequence_byte(point.kv_tok / point.batch) <= room.kv_byte
+
+    def ratio(varied: ChipSpec, other: Efficiency) -> float:
         try:
-            other, _ = steady_state(chip, model, config, mix, slo, efficiency, near=point.batch, precision=1e-3)
+            if varied is chip and still_holds(other):
+                return 1.0
+            found, _ = steady_state(varied, model, config, mix, slo, other, near=point.batch, precision=1e-3)
         except ConfigError:
             return 0.0
-        return other.request_s / point.request_s if other else 0.0
+        return found.request_s / point.request_s if found else 0.0
 
     drivers = drivers_list(chip, model, config, efficiency, ratio)
     request_s = band_of(point.request_s, drivers)
@@ -193,9 +214,10 @@ def replica_rate(
         binds=binds,
         drivers=drivers,
         refusal=None,
-        basis=basis_of(chip, model, config),
+        basis=efficiency.engine.basis if efficiency.engine else basis_of(chip, model, config),
         digest=rating_digest(chip, model, config, mix, slo, efficiency),
         price_usd=price_usd(chip),
+        calibration_digest=efficiency.engine.digest if efficiency.engine else "",
     )
 
 
@@ -212,6 +234,7 @@ def rating_best(
     *,
     host_chips: int,
     precisions: Sequence[str] | None = None,
+    calibration: ServingCalibration | None = None,
 ) -> Rating:
     """Return the config with the most output tokens per second and chip among those that fit a host.
 
@@ -225,15 +248,22 @@ def rating_best(
         Chips of the host: no replica is larger.
     precisions : sequence of str, optional
         Weight precisions allowed; if left out, all that the chip computes in (fp4 only for models published in it).
+    calibration : ServingCalibration, optional
+        Where the engine of every config is from; planning values if left out.
 
     Returns
     -------
     Rating
         If every config is refused: rates of 0, and ``refusal`` says why for each precision.
     """
+    digest = calibration.digest if calibration else ""
+
+    def none(reason: str) -> Rating:
+        return refused(chip, model, None, mix, slo, DEFAULT, reason, calibration_digest=digest)
+
     reason = mix_refusal(model, mix)
     if reason:
-        return refused(chip, model, None, mix, slo, DEFAULT, reason)
+        return none(reason)
     usable, reasons = precisions_usable(chip, model, precisions)
     best: tuple[bool, float, DeploymentConfig] | None = None
     for precision in sorted(usable, key=lambda p: (-chip.peak_flop_s[p].value, PRECISION_BYTE[p])):
@@ -242,7 +272,10 @@ def rating_best(
         why = ""
         for config in configs_list(model, precision, host_chips):
             try:
-                point, binds = steady_state(chip, model, config, mix, slo, DEFAULT, precision=1e-3)
+                engine = engine_median(chip, model, config, calibration) if calibration else None
+                point, binds = steady_state(
+                    chip, model, config, mix, slo, replace(DEFAULT, engine=engine), precision=1e-3
+                )
             except ConfigError as error:
                 why = str(error)
                 continue
@@ -255,9 +288,9 @@ def rating_best(
         if why:
             reasons.append(f"{precision}: {why}")
     if best is None:
-        text = "; ".join(reasons) or f"no config of {model.slug} divides over {host_chips} chips"
-        return refused(chip, model, None, mix, slo, DEFAULT, text)
-    return replica_rate(chip, model, best[2], mix, slo)
+        return none("; ".join(reasons) or f"no config of {model.slug} divides over {host_chips} chips")
+    efficiency = efficiency_fitted(chip, model, best[2], calibration) if calibration else DEFAULT
+    return replica_rate(chip, model, best[2], mix, slo, efficiency=efficiency)
 
 
 def fits_surely(chip: ChipSpec, model: ModelSpec, config: DeploymentConfig) -> bool:
@@ -340,13 +373,23 @@ def refused(
     slo: Slo,
     efficiency: Efficiency,
     refusal: str,
+    *,
+    calibration_digest: str = "",
 ) -> Rating:
-    """Return the rating that is a refusal."""
+    """Return the rating that is a refusal.
+
+    Parameters
+    ----------
+    calibration_digest : str
+        Of the calibration whose engines were tried, where no config was found whose efficiency would say it.
+    """
     nothing = Band.exact(0.0)
+    more = {"calibration": calibration_digest} if calibration_digest else {}
     return Rating(
         chip=chip.slug, model=model.slug, config=config, mix=mix.name, slo=slo, chips=config.chips if config else 0,
         request_s=nothing, tok_s=nothing, batch=0.0, ttft_s=0.0, tpot_s=0.0, power_w=0.0, binds="", drivers=(),
-        refusal=refusal, basis="data-sheet", digest=rating_digest(chip, model, config, mix, slo, efficiency),
+        refusal=refusal, basis="data-sheet", digest=rating_digest(chip, model, config, mix, slo, efficiency, **more),
+        calibration_digest=efficiency.engine.digest if efficiency.engine else calibration_digest,
     )  # fmt: skip
 
 

@@ -187,10 +187,11 @@ def _row(
         return FAMILIES["collectives"].code, sizes, cell_take("collectives", members)
     if op.family == "experts":
         hidden, ffn, topk, total, slices, ep, matrices, skew = op.sizes
+        travel = config.dp > 1 and ep > experts.GATHERED_RANKS
         kernel = experts.kernel_of(chip, engine, kind)
         sizes = experts.experts_shape(
             chip, kind, kernel, tok=1.0, hidden=hidden, ffn=ffn / slices, topk=topk, experts=total, ep=ep,
-            matrices=matrices, skew=skew or experts.EVEN_SKEW,
+            matrices=matrices, skew=skew or experts.EVEN_SKEW, seen=1 / ep if travel else 1.0,
         )  # fmt: skip
         return (
             FAMILIES["experts"].code,

@@ -9,7 +9,10 @@ Step of n tokens, of which B decode with context x each, with w pairs of prompt 
     step = memory gemm_memory(n) + compute gemm_compute(n) + experts (experts_memory(n) + experts_compute(n))
            + collectives(n) + decode attention (fixed(B) + slope(B) B x) + prefill attention (w)
                                                                                     each part times its ratio
-    issued = (step^2 + (launches issue_s)^2)^(1/2) + host_step_s + host_seq_s B + host_rank_s (chips - 1)
+    issued = (step^2 + (launches issue_s)^2)^(1/2) + host_step_s + host_seq_s B / groups + host_rank_s (chips - 1)
+
+Groups with attention of their own (dp) have a scheduler each and keep step with the longest: a prompt in one of them
+costs as much as one in each, unless a queue fills all.
 
     D(B) = decode_ratio issued(B, B, x)                             what a step without prompts takes
     A(B) = prompt_ratio (step(B + prompt, ...) - step(B, B, x))    what a prompt of mean length adds to its steps
@@ -34,7 +37,7 @@ from accelerator.roofline import Floats
 
 Indices = NDArray[np.intp]
 
-KINDS = ("closed", "static", "burst", "full", "limited", "open", "prefill", "split")
+KINDS = ("closed", "static", "burst", "full", "limited", "decode", "open", "prefill", "split")
 """How load is applied, see ``points.SCENARIOS``."""
 
 CHUNK_TOK = 8192.0
@@ -86,12 +89,14 @@ class Stack:
     window_tok: Floats
     launches: Floats
     ranks: Floats
+    groups: Floats
 
     @classmethod
-    def of(cls, parts: Sequence[StepParts], ranks: Sequence[int]) -> "Stack":
+    def of(cls, parts: Sequence[StepParts], ranks: Sequence[int], groups: Sequence[int]) -> "Stack":
         """Return the parts of deployments whose groups have so many chips."""
         return cls(
             ranks=np.array(ranks, dtype=np.float64),
+            groups=np.array(groups, dtype=np.float64),
             linear_s=np.array([p.linear_s for p in parts]),
             decode_s=np.array([p.decode_s for p in parts]),
             context_s=np.array([p.context_s_per_tok for p in parts]),
@@ -107,12 +112,14 @@ def loads_of(deployments: Sequence[Deployment]) -> Loads:
     parts: dict[tuple[object, ...], int] = {}
     built: list[StepParts] = []
     ranks: list[int] = []
+    groups: list[int] = []
 
     def take(d: Deployment, config: DeploymentConfig) -> int:
         key = (d.chip, d.model, config)
         if key not in parts:
             built.append(step_parts(d.chip, d.model, config))
             ranks.append(config.chips)
+            groups.append(config.dp)
             parts[key] = len(built) - 1
         return parts[key]
 
@@ -135,7 +142,7 @@ def loads_of(deployments: Sequence[Deployment]) -> Loads:
         speculative_tok=np.array([float(d.speculative_tok) for d in deployments]),
         accept_ratio=np.array([d.accept_ratio for d in deployments]),
         padded_seqs=np.array([d.padded_seqs for d in deployments]),
-        stack=Stack.of(built, ranks),
+        stack=Stack.of(built, ranks, groups),
     )
 
 
@@ -223,7 +230,7 @@ class Steps:
 
     def decode_attention_s(self, seqs: Floats, context_tok: Floats) -> Floats:
         """Decode attention of sequences. [s]"""
-        low, share = _weights(SEQ_NODES, np.maximum(seqs, 1.0))
+        low, share = _weights(SEQ_NODES, np.clip(seqs, 1.0, SEQ_NODES[-1]))  # beyond, each sequence costs the same
         keep = 1 - share
 
         def read(values: Floats) -> Floats:
@@ -249,7 +256,8 @@ class Steps:
     def host_s(self, seqs: Floats) -> Floats:
         """Host work of a step. [s]"""
         ranks = self.stack.ranks[self.which]
-        return self.theta[7] + self.theta[8] * seqs + self.theta[INDEX["host_rank_s"]] * (ranks - 1)
+        seqs_own = seqs / self.stack.groups[self.which]  # each group has a scheduler of its own
+        return self.theta[7] + self.theta[8] * seqs_own + self.theta[INDEX["host_rank_s"]] * (ranks - 1)
 
     def decode_s(self, seqs: Floats, context_tok: Floats, drafted: Floats | float = 0.0) -> Floats:
         """D: a step in which sequences decode and nothing else happens. [s]"""
@@ -258,9 +266,14 @@ class Steps:
         return self.theta[12] * (self.issued_s(chip_s) + self.host_s(seqs))
 
     def prompt_s(self, seqs: Floats, tok: Floats, number: Floats | float, context_tok: Floats) -> Floats:
-        """A: what prompts of a length add, read together, to steps in which sequences decode. [s]"""
+        """A: what prompts of a length add, read together, to steps in which sequences decode. [s]
+
+        Groups with attention of their own keep step with the longest: a prompt in one costs as much as one in each.
+        """
+        groups = self.stack.groups[self.which]
+        number = np.maximum(number, groups)
         all_tok = tok * number
-        chunks = np.maximum(1.0, all_tok / CHUNK_TOK)
+        chunks = np.maximum(1.0, all_tok / (CHUNK_TOK * groups))
         decoding_s = self.decode_attention_s(seqs, context_tok)
         with_s = self.issued_s(
             self.linear_s(seqs + all_tok / chunks) + decoding_s + self.prompt_attention_s(tok, number) / chunks

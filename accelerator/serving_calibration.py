@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from accelerator.chips import ChipSpec
+from accelerator.chips import ChipSpec, chips_load
 from accelerator.effects import TANGENT_STEP, Effects, Members, effects_fit, tangent
 from accelerator.errors import AcceleratorError, DataFileError
 from accelerator.groups import LEVELS, groups_of, tau_expected
@@ -202,29 +202,57 @@ class ServingCalibration:
         """Return rows of groups as members of this fit's levels."""
         return Members.within(groups, self.effects.members.levels, self.effects.members.names)
 
-    def basis(self, groups: Mapping[str, str]) -> str:
-        """Return what a prediction for a deployment stands on."""
-        names = dict(zip(self.effects.members.levels, self.effects.members.names, strict=True))
-        if groups["pair"] in names["pair"]:
+    @cached_property
+    def known(self) -> Mapping[str, frozenset[str]]:
+        """Members of each level that have effects of their own."""
+        members = self.effects.members
+        return {level: frozenset(names) for level, names in zip(members.levels, members.names, strict=True)}
+
+    def basis(self, groups: Mapping[str, str], chip: ChipSpec | None = None) -> str:
+        """Return what a prediction for a deployment stands on; an own chip stands on the chip it is derived from."""
+        if groups["pair"] in self.known["pair"]:
             return PAIR
-        return CHIP if groups["chip"] in names["chip"] else SHEET
+        seen = groups["chip"] in self.known["chip"] or (chip is not None and self._base(chip))
+        return CHIP if seen else SHEET
+
+    def groups(self, rows: PointRows) -> tuple[Mapping[str, str], ...]:
+        """Return the groups of rows; where an own chip has no effects yet, those of the chip it is derived from."""
+        return tuple(self._inherited(d.chip, own) for d, own in zip(rows.deployments, rows.groups, strict=True))
+
+    def _base(self, chip: ChipSpec) -> str:
+        """Return the measured chip of the catalog that an own chip is derived from; empty if there is none."""
+        held = chips_load()
+        if chip.slug in held:
+            return ""
+        base = held.get(chip.derived_from)
+        while base and base.slug not in self.known["chip"]:
+            base = held.get(base.derived_from)
+        return base.slug if base else ""
+
+    def _inherited(self, chip: ChipSpec, groups: Mapping[str, str]) -> Mapping[str, str]:
+        base = self._base(chip)
+        if not base:
+            return groups
+        unseen = [level for level in CHIP_LEVELS if groups[level] not in self.known[level]]
+        return {**groups, **{level: base + groups[level].removeprefix(chip.slug) for level in unseen}}
 
     def parameters(self, deployment: Deployment, *, measured: bool = True) -> Mapping[str, float]:
         """Return the parameters of a deployment by name, in their units."""
-        theta = self.effects.thetas(self.members([groups_of(deployment, measured=measured)]))[:, 0]
+        groups = self._inherited(deployment.chip, groups_of(deployment, measured=measured))
+        theta = self.effects.thetas(self.members([groups]))[:, 0]
         return dict(zip((p.name for p in PARAMETERS), np.exp(theta).tolist(), strict=True))
 
     def deployment(self, rows: PointRows) -> tuple[Floats, float, str]:
         """Return parameters [P], widened standard deviation of log TPOT, and basis of one row that states a TPOT."""
         _, deviation = self.spread(rows)
-        basis = self.basis(rows.groups[0])
-        theta = np.exp(self.effects.thetas(self.members(rows.groups))[:, 0])
+        basis = self.basis(rows.groups[0], rows.deployments[0].chip)
+        theta = np.exp(self.effects.thetas(self.members(self.groups(rows)))[:, 0])
         return theta, float(self.widths.get(f"{basis}|tpot", 1.0) * deviation[0]), basis
 
     def predict(self, rows: PointRows) -> Predictions:
         """Return what each row should measure."""
         log_value, deviation = self.spread(rows)
-        basis = tuple(self.basis(groups) for groups in rows.groups)
+        basis = tuple(self.basis(groups, d.chip) for groups, d in zip(rows.groups, rows.deployments, strict=True))
         width = np.array([
             self.widths.get(f"{own}|{metric_class(d)}", 1.0) for own, d in zip(basis, rows.deployments, strict=True)
         ])  # fmt: skip
@@ -235,13 +263,16 @@ class ServingCalibration:
 
     def spread(self, rows: PointRows) -> tuple[Floats, Floats]:
         """Return the logarithm of each value, and its standard deviation before widening."""
-        members = self.members(rows.groups)
+        members = self.members(self.groups(rows))
         log_value, slopes = rows.tangent(self.effects.thetas(members))
         by_parameter = (slopes**2 * self.effects.theta_variances(members)).sum(axis=0)
+        return log_value, np.sqrt(by_parameter + self.error_scales(rows) ** 2)
+
+    def error_scales(self, rows: PointRows) -> Floats:
+        """Return how far each row is off where its parameters are right. [log]"""
         known = self.effects.scales
         usual = float(np.median(list(known.values())))
-        own = np.array([known.get(kind, usual) for kind in rows.kinds])
-        return log_value, np.sqrt(by_parameter + own**2)
+        return np.array([known.get(kind, usual) for kind in rows.kinds])
 
     def updated(self, rows: PointRows, *, fitted_on: str) -> "ServingCalibration":
         """Return the calibration after further points: this one is the prior, so one point is enough to help.
@@ -251,20 +282,30 @@ class ServingCalibration:
         what engines and models have in common were found from many rows together; their variances alone do not say
         how firmly, so they stay.
         """
+        members, means, variances = self.prior(rows)
+        return replace(self, effects=_posterior(rows, members, self.effects, means, variances), fitted_on=fitted_on)
+
+    def prior(self, rows: PointRows) -> tuple[Members, list[Floats], list[Floats]]:
+        """Return what further points start from: members with theirs, and per level means and variances of effects."""
         old = self.effects
         names = tuple(
             (*known, *sorted({groups[level] for groups in rows.groups} - set(known) - {""}))
             for level, known in zip(old.members.levels, old.members.names, strict=True)
         )
         members = Members.within(rows.groups, old.members.levels, names)
-        size = len(PARAMETERS)
+        size, taken = len(PARAMETERS), self.groups(rows)
         means, variances = [], []
         for level, (deviation, variance) in enumerate(zip(old.deviations, old.variances, strict=True)):
             new = len(names[level]) - len(deviation)
             means.append(np.vstack([deviation, np.zeros((new, size))]))
+            at = {name: i for i, name in enumerate(names[level])}
+            for own, like in zip(rows.groups, taken, strict=True):  # an own chip begins where its base stands
+                own_at, like_at = (at.get(groups[old.members.levels[level]], -1) for groups in (own, like))
+                if 0 <= like_at < len(deviation) <= own_at:
+                    means[-1][own_at] = deviation[like_at]
             free = float(old.members.levels[level] in CHIP_LEVELS)
             variances.append(np.vstack([variance * free, np.tile(old.tau[level] ** 2, (new, 1))]))
-        return replace(self, effects=_posterior(rows, members, old, means, variances), fitted_on=fitted_on)
+        return members, means, variances
 
 
 CHIP_LEVELS = frozenset({"chip", "pair", "chip_engine", "chip_format", "deployment"})
@@ -272,6 +313,18 @@ CHIP_LEVELS = frozenset({"chip", "pair", "chip_engine", "chip_format", "deployme
 
 UPDATE_STEPS = 6
 """Gauss-Newton steps of an update."""
+
+
+def effects_covariance(slopes: Floats, members: Members, variances: Sequence[Floats]) -> Floats:
+    """Return the covariance [n, n] that effects of such variances give rows of slopes [P, n]. [log^2]"""
+    covariance = np.zeros((slopes.shape[1], slopes.shape[1]))
+    for at, variance in zip(members.index, variances, strict=True):
+        seen = at >= 0
+        same = (at[:, None] == at[None, :]) & seen[:, None]
+        spread = np.zeros(slopes.shape)
+        spread[:, seen] = variance[at[seen]].T
+        covariance += ((slopes * spread).T @ slopes) * same
+    return covariance
 
 
 def _posterior(
@@ -289,13 +342,7 @@ def _posterior(
         value, slopes = rows.tangent(theta)
         residual = observed - value
         weight = 5.0 / (4.0 + (residual / scale) ** 2)
-        covariance = np.zeros((len(observed), len(observed)))
-        for level, variance in enumerate(variances):
-            seen = at[level] >= 0
-            same = (at[level][:, None] == at[level][None, :]) & seen[:, None]
-            spread = np.zeros(slopes.shape)
-            spread[:, seen] = variance[at[level][seen]].T
-            covariance += ((slopes * spread).T @ slopes) * same
+        covariance = effects_covariance(slopes, members, variances)
         covariance[np.diag_indices_from(covariance)] += scale**2 / weight
         goal = residual + np.einsum("pn,pn->n", slopes, theta - base)
         solved = slopes * np.linalg.solve(covariance, goal)
@@ -347,13 +394,14 @@ def calibration_fit(
 def _sheet_spread(rows: PointRows, calibration: ServingCalibration, log_value: Floats) -> Floats:
     """Return the standard deviation that ranges of the chips' data sheets add to each row. [log]"""
     spread = np.zeros(len(log_value))
+    groups = calibration.groups(rows)
     vague: dict[ChipSpec, list[int]] = {}
     for i, d in enumerate(rows.deployments):
         if any(not figure.exact for figure in d.chip.figures().values()):
             vague.setdefault(d.chip, []).append(i)
     for chip, which in vague.items():
         some = [rows.deployments[i] for i in which]
-        theta = calibration.effects.thetas(calibration.members([rows.groups[i] for i in which]))
+        theta = calibration.effects.thetas(calibration.members([groups[i] for i in which]))
         for low, high in _varied(chip):
             ends = []
             for other in (low, high):
@@ -406,7 +454,7 @@ def calibration_parse(values: Mapping[str, Any], name: str) -> ServingCalibratio
         return _parse(values, name)
     except DataFileError:
         raise
-    except (KeyError, TypeError, ValueError) as error:
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise DataFileError(f"{name}: not a serving calibration: {error!r}") from error
 
 
@@ -418,7 +466,7 @@ def _parse(values: Mapping[str, Any], name: str) -> ServingCalibration:
         raise DataFileError(f"{name} was fitted to another model: fit again")
     size = len(own)
     levels = values["levels"]
-    names = tuple(tuple(row["member"] for row in level["members"]) for level in levels)
+    names = tuple(tuple(str(row["member"]) for row in level["members"]) for level in levels)
     deviations, variances = (
         tuple(np.array([row[part] for row in level["members"]], dtype=float).reshape(-1, size) for level in levels)
         for part in ("deviation", "sd")
@@ -433,7 +481,15 @@ def _parse(values: Mapping[str, Any], name: str) -> ServingCalibration:
         scales={str(kind): float(scale) for kind, scale in values["scales"].items()},
         rows=int(values["rows"]),
     )
-    return ServingCalibration(effects, values["widths"], str(values["fitted_on"]), values.get("errors", {}))
+    widths = {str(kind): float(width) for kind, width in values["widths"].items()}
+    shapes = effects.common.shape, effects.tau.shape, effects.common_covariance.shape
+    numbers = [effects.common, effects.tau, effects.common_covariance, *deviations, *variances]
+    numbers += [np.array([*widths.values(), *effects.scales.values()])]
+    if shapes != ((size,), (len(LEVELS), size), (size, size)) or not effects.scales:
+        raise ValueError("numbers are missing, or too many")
+    if not all(np.isfinite(part).all() for part in numbers):
+        raise ValueError("a number is not finite")
+    return ServingCalibration(effects, widths, str(values["fitted_on"]), values.get("errors", {}))
 
 
 def calibration_dict(calibration: ServingCalibration) -> dict[str, Any]:
@@ -451,7 +507,7 @@ def calibration_dict(calibration: ServingCalibration) -> dict[str, Any]:
                 "name": parameter.name,
                 "unit": parameter.unit,
                 "meaning": parameter.meaning,
-                "common": _short(math.exp(value)),
+                "common": _short(math.exp(_short(value))),  # of what is read again: a digest outlives a round trip
                 "log_common": _short(value),
             }
             for parameter, value in zip(PARAMETERS, effects.common.tolist(), strict=True)

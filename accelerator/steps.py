@@ -222,9 +222,12 @@ def step_table_build(
         decode_ratio = engine.decode_ratio * engine.decode_attention_ratio
         prompt_ratio = engine.prompt_ratio * engine.prefill_attention_ratio
         fixed_s = engine.decode_ratio * (engine.host_step_s + engine.host_rank_s * (config.chips - 1))
-        seq_s = engine.decode_ratio * engine.host_seq_s
+        seq_s = engine.decode_ratio * engine.host_seq_s / config.dp  # each group has a scheduler of its own
+    every_linear_s = np.interp(tok, node_tok, linear_s)
+    # however much faster an engine is than its kernels, no step is busier than it is long
+    linear_busy_s = np.minimum(np.interp(tok, node_tok, busy_s(own, efficiency)), every_linear_s)
     return StepTable(
-        linear_s=np.interp(tok, node_tok, linear_s),
+        linear_s=every_linear_s,
         decode_s=decode_ratio * np.interp(seqs, [0.0, *node_seqs], [0.0, *decode.fixed_s]) + seq_s * seqs,
         context_s_per_tok=decode_ratio * np.interp(seqs, node_seqs, decode.context_s_per_tok),
         window_s_per_tok=decode_ratio * np.interp(seqs, node_seqs, decode.window_s_per_tok),
@@ -234,7 +237,7 @@ def step_table_build(
         fixed_s=fixed_s,
         window_tok=window_tok_of(model),
         activity=Activity(
-            linear_busy_s=np.interp(tok, node_tok, busy_s(own, efficiency)),
+            linear_busy_s=linear_busy_s,
             decode_ratio=decode.busy_ratio,
             prefill_ratio=prefill.busy_ratio,
             chips=config.chips,

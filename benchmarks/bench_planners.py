@@ -10,6 +10,7 @@ from scipy.optimize import linprog
 
 from fleet.demo import demo_fleet_load
 from fleet.selectors import snapshot_take
+from scenarios.calibrations import calibration_in_use
 from scenarios.capacity import plan_capacity
 from scenarios.demand import month_add
 from scenarios.engine import Inputs, problem_build
@@ -37,7 +38,7 @@ def demo_problem() -> Problem:
         draws=FUTURES - 1,
         seed=1,
     )
-    return problem_build(inputs, snapshot_take(START), None)[0]
+    return problem_build(inputs, snapshot_take(START), None, calibration_in_use())[0]
 
 
 def region_numbers(problem: Problem, month: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

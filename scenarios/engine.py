@@ -12,13 +12,20 @@ import numpy as np
 from accelerator import RATING_VERSION, TokenMix, model_get
 from fleet.selectors import snapshot_take
 from fleet.snapshot import FleetSnapshot
-from scenarios.calibrations import calibration_facts
+from scenarios.calibrations import InUse
 from scenarios.capacity import plan_capacity
 from scenarios.demand import month_first, month_label, months_list
 from scenarios.migration import plan_migration_greedy
 from scenarios.models import Scenario, Trace
 from scenarios.plans import CapacityPlan, MigrationPlan, Problem
-from scenarios.ratings import RATES_BASIS, RatingTable, allowed_take, rating_rows, ratings_take
+from scenarios.ratings import (
+    RatingTable,
+    allowed_take,
+    engines_in_use,
+    rates_basis,
+    rating_rows,
+    ratings_take,
+)
 
 ENGINE_VERSION = "0.1.0"
 
@@ -94,21 +101,28 @@ def run_compute(values: dict[str, Any], *, on_progress: Progress) -> dict[str, A
     snapshot = snapshot_take(month_first(inputs.starts_on))  # the first month is judged on its first day too
     trace = Trace.objects.defer("arrays").get(digest=inputs.trace_digest) if inputs.trace_digest else None
     on_progress(0.0, "ratings")
-    calibration = calibration_facts()
-    problem, table = problem_build(inputs, snapshot, TokenMix.from_dict(trace.mix) if trace else None)
+    trace_mix = TokenMix.from_dict(trace.mix) if trace else None
+    problem, table = problem_build(inputs, snapshot, trace_mix, engines_in_use())
     plan = PLANNERS[inputs.kind](problem, on_progress=on_progress)
     on_progress(1.0, "store")
-    return {**result_build(inputs, problem, table, plan, trace), "serving_calibration": calibration}
+    return result_build(inputs, problem, table, plan, trace)
 
 
-def problem_build(inputs: Inputs, snapshot: FleetSnapshot, trace_mix: TokenMix | None) -> tuple[Problem, RatingTable]:
-    """Put snapshot, ratings, readiness and assumptions together as one question."""
+def problem_build(
+    inputs: Inputs, snapshot: FleetSnapshot, trace_mix: TokenMix | None, in_use: InUse | None
+) -> tuple[Problem, RatingTable]:
+    """Put snapshot, ratings, readiness and assumptions together as one question.
+
+    Parameters
+    ----------
+    in_use : InUse or None
+        The calibration whose engines the rates stand on; None: planning values.
+    """
     months = months_list(inputs.starts_on, inputs.ends_on)
-    in_scope = np.array(
-        [s.demand_request_s > 0 and (not inputs.services or s.slug in inputs.services) for s in snapshot.services],
-        dtype=bool,
-    )
-    table = ratings_take(snapshot, in_scope=in_scope, trace_mix=trace_mix)
+    named = np.array([s.slug in inputs.services for s in snapshot.services], dtype=bool)
+    loads = np.array([s.demand_request_s > 0 for s in snapshot.services], dtype=bool)
+    in_scope = loads & named if inputs.services else loads
+    table = ratings_take(snapshot, in_scope=in_scope, asked=named, trace_mix=trace_mix, in_use=in_use)
     problem = Problem(
         snapshot=snapshot,
         months=months,
@@ -141,10 +155,11 @@ def result_build(
         "draws": inputs.draws,
         "inputs_digest": inputs.digest,
         "snapshot_digest": snapshot.digest,
+        "serving_calibration": table.in_use.as_dict() if table.in_use else None,
         "as_of": snapshot.as_of.isoformat(),
         "months": [month_label(month) for month in problem.months],
         "trace": {"name": trace.name, "digest": trace.digest, **trace.mix} if trace else None,
-        "assumptions": _assumptions(inputs, trace),
+        "assumptions": _assumptions(inputs, trace, rates_basis(table, in_scope=problem.in_scope)),
         "kinds": [{**asdict(kind), "homegrown": bool(problem.homegrown[at])} for at, kind in enumerate(snapshot.kinds)],
         "services": [
             {
@@ -165,9 +180,9 @@ def result_build(
     }
 
 
-def _assumptions(inputs: Inputs, trace: Trace | None) -> list[str]:
+def _assumptions(inputs: Inputs, trace: Trace | None, rates: list[str]) -> list[str]:
     lines = [
-        RATES_BASIS,
+        *rates,
         f"{inputs.reserve_ratio:.0%} of every host is kept free for failures and bursts.",
         "Demand is that of the busiest hour of the month; a month is judged as it stands on its first day.",
         "Within a region any host may serve any service that its software readiness allows.",

@@ -7,7 +7,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from datetime import date
-from statistics import NormalDist
+from statistics import NormalDist, fmean
 from typing import Any
 
 import numpy as np
@@ -17,18 +17,20 @@ from django.core.exceptions import ValidationError
 
 from accelerator import RATING_VERSION, Band
 from accelerator.calibration import calibration_summary
+from accelerator.serving_calibration import CORE
 from accelerator.units import Z90
 from fleet.fits import stops
 from fleet.selectors import snapshot_take
 from fleet.snapshot import FleetSnapshot, SiteFact
-from scenarios.calibrations import calibration_facts
+from scenarios.accuracy import SCHEME, held_rows
+from scenarios.calibrations import InUse
 from scenarios.capacity import band_of, plan_capacity
 from scenarios.checks import DAY_FIRST, DAY_LAST
 from scenarios.demand import month_add, month_label
 from scenarios.engine import ENGINE_VERSION, Inputs, problem_build
 from scenarios.futures import Future, future_draw, future_expected
 from scenarios.plans import MonthBand, Problem
-from scenarios.ratings import RATES_BASIS, RatingTable, allowed_take, rating_rows
+from scenarios.ratings import RatingTable, allowed_take, engines_in_use, rates_basis, rating_rows
 from scenarios.supply import Floor, Ground
 
 logger = logging.getLogger(__name__)
@@ -56,7 +58,9 @@ class CapacityQuestion:
 
 
 def capacity_query(question: CapacityQuestion) -> dict[str, Any]:
-    """Answer from the fleet as it stands; the same question about the same fleet is answered from the cache.
+    """Answer from the fleet as it stands and the calibration in use; the same question is answered from the cache.
+
+    It is another question once the fleet has changed, or another calibration is in use.
 
     Raises ValidationError that names the field of what does not exist.
     """
@@ -64,13 +68,13 @@ def capacity_query(question: CapacityQuestion) -> dict[str, Any]:
         raise ValidationError({"as_of": f"a day from {DAY_FIRST} to {DAY_LAST} is needed"})
     snapshot = snapshot_take(question.as_of)
     check_question(question, snapshot)
-    calibration = calibration_facts()
-    versions = [ENGINE_VERSION, RATING_VERSION, calibration]
+    in_use = engines_in_use()
+    versions = [ENGINE_VERSION, RATING_VERSION, in_use.as_dict() if in_use else None]
     asked = json.dumps({**asdict(question), "versions": versions}, default=str, sort_keys=True)
     key = f"capacity-query:{snapshot.digest}:{hashlib.sha256(asked.encode()).hexdigest()}"
     known: dict[str, Any] | None = _cache_get(key)
     if known is None:
-        known = {**capacity_answer(question, snapshot), "serving_calibration": calibration}
+        known = capacity_answer(question, snapshot, in_use)
         _cache_set(key, known)
     return known
 
@@ -94,12 +98,16 @@ def check_question(question: CapacityQuestion, snapshot: FleetSnapshot) -> None:
         raise ValidationError(errors)
 
 
-def capacity_answer(question: CapacityQuestion, snapshot: FleetSnapshot) -> dict[str, Any]:
-    """Answer from a snapshot alone. Deliveries due by the day are racked first, as a capacity run does it."""
+def capacity_answer(question: CapacityQuestion, snapshot: FleetSnapshot, in_use: InUse | None) -> dict[str, Any]:
+    """Answer from a snapshot and a calibration alone.
+
+    Deliveries due by the day are racked first, as a capacity run does it. Without a calibration of serving (`in_use` is
+    None) rates are at planning values.
+    """
     kind = [fact.slug for fact in snapshot.kinds].index(question.kind)
     sites = [at for at, site in enumerate(snapshot.sites) if _in_scope(question, site)]
     regions = sorted({snapshot.sites[at].region for at in sites})
-    problem, table = _problem(question, snapshot, regions)
+    problem, table = _problem(question, snapshot, regions, in_use)
     ground = Ground(snapshot, problem.months)
     expected = future_expected(problem)
     futures = [future_draw(problem, index) for index in range(problem.draws)]
@@ -113,7 +121,7 @@ def capacity_answer(question: CapacityQuestion, snapshot: FleetSnapshot) -> dict
         rates = np.array([future.rate_tok_s[at, kind] for future in (*futures, expected)]) * rating["allowed"]
         tok_s = band_of(hosts_drawn * rates[:-1], expected=hosts * float(rates[-1]))
     none_comes = replace(expected, arrival_hosts=np.zeros_like(expected.arrival_hosts))
-    run_out, by_region = _run_outs(problem, regions)
+    run_out, by_region = _run_outs(problem, regions, in_use)
     return {
         "question": {**asdict(question), "as_of": question.as_of.isoformat()},
         "fits": fits.as_dict(),
@@ -129,12 +137,26 @@ def capacity_answer(question: CapacityQuestion, snapshot: FleetSnapshot) -> dict
             "tok_s": band_at(tok_s, 1 - question.quantile) if tok_s else None,
         },
         "horizon": [month_label(problem.months[0]), month_label(problem.months[-1])],
-        "assumptions": _assumptions(question, snapshot, regions),
+        "assumptions": _assumptions(question, snapshot, regions, rates_basis(table, in_scope=problem.in_scope)),
         "snapshot_digest": snapshot.digest,
         "engine_version": ENGINE_VERSION,
         "rating_version": RATING_VERSION,
-        "calibration": calibration_summary(),
+        "calibration": measured_summary(in_use),
+        "serving_calibration": in_use.as_dict() if in_use else None,
     }
+
+
+def measured_summary(in_use: InUse | None) -> dict[str, Any]:
+    """Return what rates were held against: measured services; without a calibration of them, kernels alone.
+
+    The mean error is that of the published fit on services of a pair of chip and model that it had not seen.
+    """
+    if in_use is None:
+        return calibration_summary()
+    errors = [row.error_ratio for row in held_rows() if row.scheme == SCHEME and row.metric_class in CORE]
+    facts = in_use.as_dict()
+    mape = 100 * fmean(errors) if errors else None
+    return {"basis": "serving", "mape": mape, "n": facts["rows"], "as_of": facts["fitted_on"]}
 
 
 def band_at(band: Band, share: float) -> float:
@@ -149,7 +171,7 @@ def _in_scope(question: CapacityQuestion, site: SiteFact) -> bool:
 
 
 def _problem(
-    question: CapacityQuestion, snapshot: FleetSnapshot, regions: Sequence[str]
+    question: CapacityQuestion, snapshot: FleetSnapshot, regions: Sequence[str], in_use: InUse | None
 ) -> tuple[Problem, RatingTable]:
     """Put the question of a plain capacity run from the day on, about the services of the regions in scope.
 
@@ -168,7 +190,7 @@ def _problem(
         draws=DRAWS,
         seed=SEED,
     )
-    problem, table = problem_build(inputs, snapshot, None)
+    problem, table = problem_build(inputs, snapshot, None, in_use)
     months = (day, *problem.months[1:])  # the first month is judged on the day itself
     allowed = allowed_take(snapshot, table.homegrown, months)
     return replace(problem, months=months, allowed=allowed), table
@@ -210,12 +232,15 @@ def _rating(snapshot: FleetSnapshot, table: RatingTable, problem: Problem, servi
     return {**row, "allowed": allowed, "ready_on": ready_on.isoformat() if ready_on else None, "reason": reason}
 
 
-def _run_outs(problem: Problem, regions: Sequence[str]) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+def _run_outs(
+    problem: Problem, regions: Sequence[str], in_use: InUse | None
+) -> tuple[dict[str, Any], list[dict[str, Any]]]:
     """Return when the first region in scope runs out, and each; the unit asked about does not matter to them."""
     served = [service.region in regions and service.demand_request_s > 0 for service in problem.snapshot.services]
     if not any(served):
         return asdict(MonthBand(None, None, None)), []
-    key = f"capacity-run-out:{problem.snapshot.digest}:{ENGINE_VERSION}:{RATING_VERSION}:{','.join(regions)}"
+    follows = [ENGINE_VERSION, RATING_VERSION, in_use.digest if in_use else "", *regions]
+    key = f"capacity-run-out:{problem.snapshot.digest}:{hashlib.sha256(json.dumps(follows).encode()).hexdigest()}"
     known: tuple[dict[str, Any], list[dict[str, Any]]] | None = _cache_get(key)
     if known is None:
         plan = plan_capacity(replace(problem, in_scope=np.array(served, dtype=bool)))
@@ -230,11 +255,13 @@ def _run_outs(problem: Problem, regions: Sequence[str]) -> tuple[dict[str, Any],
     return known
 
 
-def _assumptions(question: CapacityQuestion, snapshot: FleetSnapshot, regions: Sequence[str]) -> list[str]:
+def _assumptions(
+    question: CapacityQuestion, snapshot: FleetSnapshot, regions: Sequence[str], rates: Sequence[str]
+) -> list[str]:
     lines = [
         "Deliveries due by the day, with their slip and fill, are racked first; the band of what fits is theirs.",
         "A host counts with the power to plan with, and racks with their limit with one feed lost.",
-        RATES_BASIS,
+        *rates,
         f"Run-out: {RESERVE_RATIO:.0%} of every host is kept free, {DRAWS} futures, seed {SEED}, "
         f"{HORIZON_MONTHS} months; a site runs out with its region, whose hosts share the load.",
     ]

@@ -32,7 +32,9 @@ from accelerator import (
 )
 from accelerator.efficiency import DEFAULT
 from accelerator.exchange import HostRate, HostRates, exchange_of, host_phases, host_service
+from accelerator.goodput import question_of
 from accelerator.rating import Rating, refused
+from accelerator.trials import Question
 from scenarios.claims import Queue
 from scenarios.engine import Progress
 from scenarios.models import RatingBatch, StoredRating
@@ -40,7 +42,7 @@ from scenarios.models import RatingBatch, StoredRating
 BATCHES = Queue(RatingBatch, task="scenarios.tasks.ratings_execute")
 
 BATCH_PAIRS = 64
-"""Pairs of a batch: a worker needs half a minute for them at most, and a minute if each takes its longest."""
+"""Pairs of a batch: a worker needs some five seconds for them, and half a minute if each takes its longest."""
 
 LOOKUP_ROWS = 500
 """Digests of one look-up: data bases limit the parameters of a query."""
@@ -110,10 +112,9 @@ def rating_get_or_compute(question: RatingQuestion) -> StoredRating:
 def rating_keep(question: RatingQuestion) -> StoredRating:
     """Compute a rating and store it, or return the one that another stored meanwhile."""
     start_s = time.perf_counter()
-    rating = rating_compute(question)
-    phases = host_phases(
-        question.chip, question.model, question.mix, question.slo, host_chips=question.host_chips
-    )  # of a host without a rating too: one phase may work alone
+    asked = question_of(question.chip, question.model, question.mix, question.slo)
+    rating = rating_compute(question, asked)
+    phases = host_phases(asked, host_chips=question.host_chips)  # without a rating too: one phase may work alone
     payload = {"rating": rating.as_dict(), **dict(zip(("prefill", "decode"), map(asdict, phases), strict=True))}
     payload["service"] = asdict(host_service(rating, question.host_chips))
     kept, _ = StoredRating.objects.get_or_create(
@@ -136,11 +137,17 @@ def rating_keep(question: RatingQuestion) -> StoredRating:
     return kept
 
 
-def rating_compute(question: RatingQuestion) -> Rating:
-    """Search for the best layout; a figure that nobody has published is a refusal like any other."""
+def rating_compute(question: RatingQuestion, asked: Question) -> Rating:
+    """Search for the best layout; a figure that nobody has published is a refusal like any other.
+
+    Parameters
+    ----------
+    asked : Question
+        The same, for the search: what is worked out for it is kept there.
+    """
     chip, model, mix, slo = question.chip, question.model, question.mix, question.slo
     try:
-        return goodput_search(chip, model, mix, slo, host_chips=question.host_chips)
+        return goodput_search(chip, model, mix, slo, host_chips=question.host_chips, question=asked)
     except ConfigError as error:
         return refused(chip, model, None, mix, slo, DEFAULT, str(error))
 

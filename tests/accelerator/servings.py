@@ -13,8 +13,8 @@ from accelerator.serving_calibration import PointRows, calibration_fit
 USUAL = {
     "point_id": "", "config_id": "", "chip": "h100-sxm", "chip_count": 1, "nodes": 1, "model": "llama-3.1-8b",
     "engine": "vLLM", "engine_version": "0.9", "scenario": "closed-loop concurrency", "metric": "output_tok_s",
-    "unit": "tok/s", "tp": 1, "weight_precision": "bf16", "input_len": 512, "output_len": 256, "concurrency": 8,
-    "request_rate_rps": "", "value": 1, "source": "bench: made by hand", "notes": "",
+    "unit": "tok/s", "tp": 1, "ep": "", "dp": "", "weight_precision": "bf16", "input_len": 512, "output_len": 256,
+    "concurrency": 8, "request_rate_rps": "", "value": 1, "source": "bench: made by hand", "notes": "",
 }  # fmt: skip
 
 CENTRE = np.log([parameter.centre for parameter in PARAMETERS])

@@ -10,7 +10,7 @@ from numpy.testing import assert_allclose
 from accelerator.architectures import model_get
 from accelerator.chips import chip_get
 from accelerator.efficiency import DEFAULT, RANGES
-from accelerator.engines import ENGINE_FIELDS, deployment_like, efficiency_fitted, engine_fitted
+from accelerator.engines import ENGINE_FIELDS, deployment_like, efficiency_fitted, engine_fitted, engine_median
 from accelerator.operators import DeploymentConfig
 from accelerator.sensitivity import drivers_list, uncertain_inputs
 from accelerator.serving import INDEX
@@ -73,6 +73,12 @@ def test_an_engine_takes_its_figures_from_the_calibration(calibration, efficienc
 def test_an_engine_says_what_it_stands_on(calibration, chip, model, basis):
     assert engine_fitted(*where(chip, model), calibration).basis == basis
     assert basis in BASES
+
+
+@pytest.mark.parametrize("chip", ["h100-sxm", "a100-80", "mi300x"])
+def test_the_median_engine_is_the_fitted_one_without_its_spread(calibration, chip):
+    whole, median = (make(*where(chip), calibration) for make in (engine_fitted, engine_median))
+    assert median == replace(whole, spread=0.0)
 
 
 def test_the_same_deployment_has_the_same_engine(calibration, efficiency):

@@ -6,10 +6,14 @@ from hypothesis import strategies as st
 from numpy.testing import assert_allclose
 
 from accelerator import _roofline_py as plain
+from accelerator.architectures import model_get
 from accelerator.chips import chip_get
+from accelerator.efficiency import DEFAULT
 from accelerator.errors import PrecisionError
 from accelerator.experts import EVEN_SKEW, EXPERTS, FORMATS, experts_shape, kernel_of, row_parse
 from accelerator.family import KernelRowError
+from accelerator.operators import DeploymentConfig
+from accelerator.roofline import program_make
 from tests.accelerator.test_roofline import parts_s
 
 NEVER = 1e300
@@ -17,7 +21,7 @@ NEVER = 1e300
 SHAPE = {
     "tok": 32, "hidden": 1000, "ffn": 500, "topk": 2, "experts": 8, "ep": 1, "matrices": 3, "skew": 0, "weight_byte": 2,
     "activation_byte": 1, "peak_flop_s": 1e15, "memory_byte_s": 1e12, "weight_byte_s": 1e12, "cores": 100,
-    "cache_byte": 1,
+    "cache_byte": 1, "seen": 1,
 }  # fmt: skip
 IDEAL = {  # tiles of next to no height, activations for nothing, the larger of computing and reading
     "launch_s": 0, "compute_ratio": 1, "memory_ratio": 1, "chain_s": 0, "tile_rows": 1e-6, "epilogue_s": 0,
@@ -147,6 +151,22 @@ def test_rows_of_other_ranks_are_ghosts(kernel):
         assert_allclose(time_s, (4 * 32 * 1000 + (own + ghost * (all_rows - own)) * row_byte) / 1e12, rtol=1e-9)
 
 
+def test_where_tokens_travel_a_rank_works_on_its_own_alone(kernel):
+    free = {"peak_flop_s": NEVER, "weight_byte_s": NEVER, "ep": 4, "seen": 0.25}
+    row_byte = 1000 * 6 + 500 * 10
+    for ghost in (0, 1):
+        time_s = experts_s(kernel, free, activation_ratio=1, ghost=ghost)[0]
+        assert_allclose(time_s, (4 * 8 * 1000 + 16 * row_byte) / 1e12, rtol=1e-9)
+
+
+@pytest.mark.parametrize(("tp", "dp", "seen"), [(8, 1, 1), (1, 8, 1), (16, 1, 1), (1, 16, 1 / 16), (2, 16, 1 / 32)])
+def test_tokens_travel_between_hosts_and_are_gathered_within_one(tp, dp, seen):
+    config = DeploymentConfig("fp8", tp=tp, dp=dp, ep=tp * dp)
+    program = program_make(chip_get("h100-sxm"), model_get("deepseek-r1"), config, DEFAULT)
+    (at,) = (i for i, op in enumerate(program.ops) if op.family == "experts")
+    assert program.shape[at][EXPERTS.shape.index("seen")] == seen
+
+
 def test_weights_that_fit_into_the_cache_are_read_faster(kernel):
     cold_s = experts_s(kernel)[2]
     assert_allclose(experts_s(kernel, {"cache_byte": 1e20}, cache_gain=3)[2], cold_s / 4)
@@ -212,7 +232,7 @@ def test_a_row_becomes_shape_members_and_group():
     assert named(row.shape) == {
         "tok": 48, "hidden": 640, "ffn": 160, "topk": 3, "experts": 24, "ep": 4, "matrices": 3, "skew": 0,
         "weight_byte": 1, "activation_byte": 1, "peak_flop_s": chip.peak_flop_s["fp8"].value, "memory_byte_s": 4.8e12,
-        "weight_byte_s": 4.8e12, "cores": chip.cores.value, "cache_byte": chip.cache_byte.value,
+        "weight_byte_s": 4.8e12, "cores": chip.cores.value, "cache_byte": chip.cache_byte.value, "seen": 1,
     }  # fmt: skip
     assert row.members == ("hopper", "h200", "triton", "vllm|fp8|triton", "h200|vllm|fp8|triton")
     assert row.group == "640,320,24,3"

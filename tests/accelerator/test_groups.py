@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from accelerator.groups import LEVELS, MEASURED, TAU, groups_of, tau_expected
+from accelerator.groups import HARDLY, LEVELS, MEASURED, TAU, groups_of, tau_expected
 from accelerator.points import deployment_of, points_parse
 from accelerator.serving import INDEX, PARAMETERS
 
@@ -148,7 +148,7 @@ def test_one_publisher_has_several_campaigns():
 @pytest.mark.parametrize(
     ("source", "campaign"),
     [
-        ("lab:x/epnone/a.csv", "own"),
+        ("lab:x/epnone/a.csv", "own, lengths in thousands"),
         ("lab:gap_analysis/a.csv", "gap"),
         ("lab:x_cfg12.csv", "cfg"),
         ("lab:post (2025-03-01)", "2025"),
@@ -179,6 +179,8 @@ def test_expected_scatter_is_the_levels_times_the_parameters():
     for parameter, level in TAU:
         stated[list(LEVELS).index(level), INDEX[parameter]] = True
     product = np.outer(list(LEVELS.values()), [parameter.tau for parameter in PARAMETERS])
+    for names, where, ratio in HARDLY:
+        product[np.ix_([list(LEVELS).index(level) for level in where], [INDEX[name] for name in names])] *= ratio
     assert tau[~stated] == pytest.approx(product[~stated])
 
 
@@ -189,3 +191,9 @@ def test_a_stated_scatter_comes_before_the_product(parameter, level):
 
 def test_measured_levels_are_levels():
     assert set(LEVELS) > MEASURED
+
+
+def test_series_of_one_publisher_are_told_apart_by_their_lengths():
+    source = "lab:x/epnone/a.csv"
+    thousands, powers = (groups(source=source, input_len=tok)["campaign"] for tok in ("4000", "4096"))
+    assert thousands == groups(source=source, input_len="1000")["campaign"] != powers

@@ -101,6 +101,10 @@ def test_a_table_of_a_header_alone_has_no_points():
         ("chip_count", "2.5", "not a count"),
         ("tp", "two", "not a number"),
         ("ep", "off", "not a number"),
+        ("chip_count", "0", "not a count from 1"),
+        ("chip_count", "100001", "not a count from 1 to 100000"),
+        ("input_len", "1e9", "not a number from 0 up to 1e+08"),
+        ("concurrency", "1e8", "not a number from 0 up to 1e+07"),
     ],
 )
 def test_a_bad_number_names_file_line_and_column(column, text, reason):
@@ -108,6 +112,65 @@ def test_a_bad_number_names_file_line_and_column(column, text, reason):
         points_parse(table({}, {column: text}), "points.csv")
     assert str(caught.value).startswith(f"points.csv:3: column {column}: ")
     assert reason in str(caught.value)
+
+
+def refusal(text):
+    with pytest.raises(TraceError) as caught:
+        points_parse(text, "points.csv")
+    return str(caught.value)
+
+
+def test_every_bad_number_of_a_table_is_told_with_line_and_column():
+    text = table({}, {"tp": "two", "value": "fast", "concurrency": "-8"}, {}, {"chip_count": "2.5"})
+    assert refusal(text) == (
+        'points.csv:3: column tp: "two" is not a number; column concurrency: "-8" is not a number from 0 up to 1e+07; '
+        'column value: "fast" is not a number; line 5, column chip_count: "2.5" is not a count from 1 to 100000'
+    )
+
+
+def test_a_table_full_of_bad_numbers_tells_the_first_and_counts_the_rest():
+    told = refusal(table(*[{"value": "fast"}] * 25))
+    assert told.count("is not a number") == 20
+    assert told.endswith("; and 5 more")
+
+
+def test_a_bad_cell_is_quoted_on_one_line_and_cut():
+    told = refusal(table({"value": "a\nb" + "c" * 500}))
+    assert "\n" not in told
+    assert len(told) < 150
+
+
+def test_more_cells_than_columns_are_refused_by_line():
+    assert refusal(table({}).rstrip("\n") + ",9\n") == "points.csv:2: the row has more cells than the table has columns"
+
+
+def test_a_column_that_stands_twice_is_refused():
+    head, row = table({}).splitlines()
+    assert refusal(f"{head},chip\n{row},H200\n") == "points.csv:1: has column chip more than once"
+
+
+def test_a_quote_that_is_never_closed_is_refused_by_line():
+    assert refusal(table({}) + '"abc\n') == "points.csv:3: unexpected end of data"
+
+
+def test_a_header_that_no_table_has_is_refused():
+    assert refusal("x" * 200_000 + "\n1\n").startswith("points.csv:1: field larger than")
+
+
+@pytest.mark.parametrize("ending", ["\r\n", "\r"])
+def test_lines_may_end_as_on_any_system(ending):
+    assert points_parse(table({}, {}).replace("\n", ending), "") == points_parse(table({}, {}), "")
+
+
+def test_a_byte_order_mark_is_passed_over(tmp_path):
+    path = tmp_path / "points.csv"
+    path.write_bytes(b"\xef\xbb\xbf" + table({}).encode())
+    assert points_read(path)[0].point_id == "p1"
+
+
+def test_a_nameless_index_column_is_passed_over():
+    head, row = table({}).splitlines()
+    assert points_parse(f",{head}\n7,{row}\n", "") == points_parse(table({}), "")
 
 
 def test_counts_have_a_limit_so_that_no_row_takes_forever():
@@ -149,7 +212,7 @@ def test_a_scenario_says_how_load_was_applied(name, kind):
 
 
 def test_the_longest_beginning_of_a_scenario_counts():
-    assert scenario_kind("PD-disaggregated decode, 4K in") == "limited"
+    assert scenario_kind("PD-disaggregated decode, 4K in") == "decode"
     assert scenario_kind("PD-disaggregated prefill (8K)") == "prefill"
     assert scenario_kind("offline batch of N requests") == "static"
     assert scenario_kind("offline, all of them") == "full"
@@ -299,6 +362,19 @@ def test_separate_workers_of_an_unknown_layout_share_the_chips_evenly():
     assert deployment.users == 128
 
 
+def test_separate_workers_that_cannot_hold_a_model_alone_share_its_experts():
+    row = {"chip": "Ascend-910C", "chip_count": "32", "tp": "1", "scenario": "PD-disaggregated", "model": "DeepSeek-R1"}
+    layout = deploy(**row).layout
+    for workers, config in ((layout.replicas, layout.config), (layout.prefill_replicas, layout.prefill)):
+        assert (workers, config.tp, config.dp, config.ep) == (1, 1, 16, 16)
+    assert layout.chips == 32
+
+
+def test_where_no_chips_are_stated_the_fewest_that_hold_the_weights_are_taken():
+    assert spread(chip="A100-SXM-80G", chip_count="") == (1, 1, 1, 1, 1)
+    assert spread(chip="A100-SXM-80G", chip_count="", model="Llama-3.1-70B") == (4, 1, 1, 1, 1)
+
+
 def test_cores_counted_instead_of_chips_are_halved_until_the_chips_suffice():
     row = {"chip": "Inferentia2", "chip_count": "12", "tp": "24", "model": "Llama-2-70B", "engine": "vLLM"}
     assert spread(**row) == (12, 1, 1, 1, 1)
@@ -371,6 +447,20 @@ def test_lengths_that_a_row_leaves_out_are_those_of_the_data_set():
     assert lengths == [(1000, 100), (1024, 1024), (780, 128), (220, 200), (50, 1024), (1024, 1024)]
 
 
+@pytest.mark.parametrize(
+    ("input_len", "output_len", "scenario", "expected"),
+    [
+        ("<=2048", "<=2048", "ShareGPT, saturated", (220, 200)),
+        ("<=128", "<=2048", "ShareGPT, saturated", (128, 200)),
+        ("<=128", "<=64", "closed-loop concurrency", (128, 64)),
+        ("<=4096", "", "closed-loop concurrency", (1024, 1024)),
+    ],
+)
+def test_a_length_that_is_only_a_bound_is_no_mean(input_len, output_len, scenario, expected):
+    found = deploy(input_len=input_len, output_len=output_len, scenario=scenario)
+    assert (found.input_tok, found.output_tok) == expected
+
+
 def test_a_latency_limit_is_that_of_the_scenario():
     assert deploy(scenario="wide-EP decode, TPOT < 30 ms").limit_s == pytest.approx(0.030)
     assert deploy(scenario="MLPerf Server").limit_s == pytest.approx(0.100)
@@ -418,6 +508,12 @@ def test_a_chip_without_a_cap_is_the_chip_itself(cap):
     assert deploy(power_cap_frac=cap).chip is chip_get("h100-sxm")
 
 
+@pytest.mark.parametrize("cap", ["70", "1.2", "0.01"])
+def test_a_cap_that_is_no_share_of_the_tdp_is_refused(cap):
+    with pytest.raises(PointError, match=f"power_cap_frac {cap} is no share of TDP from 0.1 to 1"):
+        deploy(power_cap_frac=cap)
+
+
 def test_rows_under_one_cap_share_one_chip():
     assert deploy(power_cap_frac="0.7").chip is deploy(power_cap_frac="0.7", concurrency="1").chip
 
@@ -431,6 +527,16 @@ def test_the_larger_grace_hopper_is_told_by_notes():
 def test_what_is_no_language_model_is_refused_with_a_reason():
     with pytest.raises(PointError, match="only language models are predicted"):
         deploy(model="ResNet-50 (not an LLM)")
+
+
+def test_a_head_is_not_cut_into_thousands():
+    with pytest.raises(PointError, match=r"1000 chips share the 32 heads of llama-3\.1-8b"):
+        deploy(chip_count="1000", tp="1000")
+
+
+def test_a_limit_of_nought_is_refused():
+    with pytest.raises(PointError, match="a TPOT limit of 0 ms cannot be kept"):
+        deploy(scenario="wide-EP decode, TPOT < 0 ms")
 
 
 def test_a_refused_row_leaves_the_others_alone():

@@ -195,6 +195,11 @@ def test_a_share_of_the_tdp_stays_below_its_cap(capsys, points, calibration):
         ({"scenario": "open loop"}, "an open loop needs request_rate_rps"),
         ({"scenario": "PD-disaggregated prefill"}, 'metric "tpot_ms" says nothing under the load'),
         ({"weight_precision": "int3"}, 'weight_precision "int3" is not known'),
+        ({"output_len": "1"}, 'metric "tpot_ms" says nothing of answers of one token'),
+        ({"power_cap_frac": "70"}, "power_cap_frac 70 is no share of TDP"),
+        ({"model": "DeepSeek-R1"}, "deepseek-r1 in fp8 does not fit: 627 GiB of weights"),
+        ({"model": "DeepSeek-R1", "metric": "avg_power_frac_tdp"}, "deepseek-r1 in fp8 does not fit"),
+        ({"input_len": "10000000"}, "1.22e+03 GiB for one sequence, 79.6 GiB in 1 x h100-sxm"),
         ({"chip": "Hanguang-800"}, "no published peak"),
         ({"chip": "Hanguang-800", "weight_precision": "int8"}, "hanguang-800 has no memory"),
     ],
@@ -207,17 +212,86 @@ def test_what_is_not_predicted_has_a_reason(capsys, points, calibration, change,
     assert answers[0]["predicted"]
 
 
-def test_own_chips_are_predicted_from_their_data_sheet(capsys, points, calibration, tmp_path):
-    chips = tmp_path / "chips.csv"
-    chips.write_text(
-        "item,quantity,value,low,high,unit,source,confidence,read_on\n"
-        "abacus-1,derived_from,h100-sxm,,,text,hand-made,estimate,2026-11-25\n"
-        "abacus-1,memory_bandwidth,1000,,,GB/s,hand-made,estimate,2026-11-25\n"
-    )
-    path = points({}, {"chip": "Abacus-1"})
-    known, own = predict(capsys, path, calibration, "--chips", str(chips))
-    assert own["basis"] == "data-sheet"
+@pytest.mark.parametrize(("chips", "refused"), [("1", True), ("2", False), ("", False)])
+def test_weights_that_no_stated_memory_holds_are_refused(capsys, points, calibration, chips, refused):
+    row = {"model": "Llama-3.1-70B", "chip_count": chips, "tp": chips}  # 141 GB in bf16
+    (answer,) = predict(capsys, points(row), calibration)
+    assert ("does not fit" in answer["reason"]) == refused
+    assert bool(answer["predicted"]) != refused
+
+
+def test_a_share_of_a_wider_deployment_holds_a_share_of_its_weights(capsys, points, calibration):
+    row = {"model": "DeepSeek-R1", "chip": "A100-SXM-80G", "chip_count": "8", "tp": "", "ep": "64", "metric": "tpot_ms"}
+    (answer,) = predict(capsys, points({**row, "weight_precision": "bf16"}), calibration)
+    assert answer["predicted"]
+
+
+def test_a_long_reason_is_cut(capsys, points, calibration):
+    (answer,) = predict(capsys, points({"model": "Qqqq"}), calibration)
+    assert answer["reason"].startswith('unknown model "Qqqq"; known are ')
+    assert len(answer["reason"]) == 300
+
+
+# --- predict: own chips ----------------------------------------------------------------------------------------------
+@pytest.fixture
+def own_chips(tmp_path):
+    """A function that writes a file of own chips: rows of item, quantity, value and unit."""
+
+    def write(*rows):
+        lines = [",".join((*row[:3], "", "", row[3], "hand-made", "estimate", "2026-11-25")) for row in rows]
+        path = tmp_path / "chips.csv"
+        path.write_text("\n".join(["item,quantity,value,low,high,unit,source,confidence,read_on", *lines]) + "\n")
+        return str(path)
+
+    return write
+
+
+TWIN = ("abacus-1", "derived_from", "h100-sxm", "text")
+
+
+def test_an_own_chip_runs_as_the_chip_it_is_derived_from(capsys, points, calibration, own_chips):
+    rows = ({}, {"chip": "Abacus-1"}, STATIC, {"chip": "Abacus-1", **STATIC})
+    answers = predict(capsys, points(*rows), calibration, "--chips", own_chips(TWIN))
+    assert [answer["basis"] for answer in answers] == ["calibrated-pair", "calibrated-chip"] * 2
+    assert answers[1]["predicted"] == answers[0]["predicted"]
+    assert answers[3]["predicted"] == answers[2]["predicted"]
+
+
+def test_an_own_chip_has_its_own_figures(capsys, points, calibration, own_chips):
+    slower = ("abacus-1", "memory_bandwidth", "1000", "GB/s")
+    known, own = predict(capsys, points({}, {"chip": "Abacus-1"}), calibration, "--chips", own_chips(TWIN, slower))
     assert float(own["predicted"]) > float(known["predicted"])
+
+
+def test_an_own_chip_of_its_own_kind_is_predicted_from_its_data_sheet(capsys, points, calibration, own_chips):
+    figures = (
+        ("abacus-1", "homegrown", "1", "text"),
+        ("abacus-1", "peak_bf16", "400", "TFLOP/s"),
+        ("abacus-1", "memory", "80", "GiB"),
+        ("abacus-1", "memory_bandwidth", "2000", "GB/s"),
+    )
+    chips = own_chips(*figures)
+    (own,) = predict(capsys, points({"chip": "Abacus-1"}), calibration, "--chips", chips)
+    assert own["basis"] == "data-sheet"
+
+
+def test_a_chip_derived_from_one_that_nobody_measured_is_predicted_from_its_data_sheet(
+    capsys, points, calibration, own_chips
+):
+    chips = own_chips(("abacus-1", "derived_from", "h20-141", "text"))
+    (own,) = predict(capsys, points({"chip": "Abacus-1"}), calibration, "--chips", chips)
+    assert own["basis"] == "data-sheet"
+
+
+def test_points_of_an_own_chip_move_it_from_where_its_base_stands(capsys, points, calibration, own_chips, tmp_path):
+    chips, out, row = own_chips(TWIN), tmp_path / "own.json", {"chip": "Abacus-1"}
+    (before,) = predict(capsys, points(row), calibration, "--chips", chips)
+    own = points({**row, "value": before["predicted"]})
+    assert main(["calibrate", "--points", own, "--out", str(out), "--calibration", calibration, "--chips", chips]) == 0
+    capsys.readouterr()
+    (after,) = predict(capsys, points(row), str(out), "--chips", chips)
+    assert float(after["predicted"]) == pytest.approx(float(before["predicted"]), rel=0.005)
+    assert after["basis"] == "calibrated-pair"
 
 
 @pytest.mark.parametrize(
@@ -225,6 +299,8 @@ def test_own_chips_are_predicted_from_their_data_sheet(capsys, points, calibrati
     [
         ("a,b\n1,2\n", "points.csv:1: has no column chip"),
         (table({"concurrency": "many"}), 'points.csv:2: column concurrency: "many" is not a number'),
+        (table({}, {"tp": "x", "pp": "y"}), 'points.csv:3: column tp: "x" is not a number; column pp: "y" is not'),
+        ("", "points.csv:1: has no column chip"),
     ],
 )
 def test_a_table_that_cannot_be_read_ends_with_2(capsys, calibration, tmp_path, text, reason):
@@ -239,7 +315,7 @@ def test_a_table_without_rows_has_a_header(capsys, calibration, tmp_path):
     assert predict(capsys, str(path), calibration) == []
 
 
-@pytest.mark.parametrize("text", ["{", "{}", "[]", '{"parameters": []}', "null"])
+@pytest.mark.parametrize("text", ["{", "{}", "[]", '{"parameters": []}', "null", "[" * 100_000])
 def test_what_is_no_calibration_is_refused_by_name(capsys, points, tmp_path, text):
     path = tmp_path / "other.json"
     path.write_text(text)
@@ -374,8 +450,10 @@ def test_a_table_of_unusable_rows_ends_with_2_and_writes_nothing(capsys, points,
     [
         {"chip": "Hanguang-800", "weight_precision": "int8"},
         {"scenario": "PD-disaggregated prefill"},
+        {"output_len": "1"},
+        {"model": "DeepSeek-R1"},
     ],
-    ids=["chip-without-figures", "metric-that-says-nothing"],
+    ids=["chip-without-figures", "metric-that-says-nothing", "one-token", "weights-beyond-memory"],
 )
 def test_a_row_that_predict_refuses_is_rejected_by_calibrate(capsys, points, calibration, tmp_path, change):
     rows = ({"value": "9"}, {"point_id": "odd", "value": "9", **change})
@@ -388,3 +466,23 @@ def test_a_file_that_cannot_be_written_ends_with_2(capsys, points, calibration, 
     out = tmp_path / "no-folder" / "own.json"
     arguments = ("calibrate", "--points", points({"value": "9"}), "--out", str(out), "--calibration", calibration)
     assert "own.json" in refused(capsys, *arguments)
+
+
+# --- anchors ----------------------------------------------------------------------------------------------------------
+def test_points_worth_measuring_are_ranked_without_values(capsys, points, calibration):
+    rows = [{"point_id": f"a{users}", "chip": "910B", "concurrency": str(users), "value": ""} for users in (1, 8, 64)]
+    rows += [{"point_id": "odd", "metric": "smiles"}]
+    assert main(["anchors", "--points", points(*rows), "--number", "2", "--calibration", calibration]) == 0
+    header, first, second = capsys.readouterr().out.splitlines()
+    assert header == "rank,point_id,chip,model,engine,metric,left_ratio"
+    assert first.startswith("1,a")
+    assert second.startswith("2,a")
+    assert first.split(",")[1] != second.split(",")[1]
+    assert 0 < float(second.split(",")[-1]) <= float(first.split(",")[-1]) < 1
+
+
+def test_points_worth_measuring_are_refused_by_name_where_there_are_none(capsys, points, calibration):
+    error = refused(capsys, "anchors", "--points", points({"metric": "smiles"}), "--calibration", calibration)
+    assert "no row can be modelled" in error
+    error = refused(capsys, "anchors", "--points", points({}), "--number", "0", "--calibration", calibration)
+    assert "--number is at least 1" in error

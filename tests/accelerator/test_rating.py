@@ -8,12 +8,18 @@ import pytest
 
 from accelerator.architectures import model_get
 from accelerator.chips import chip_get
+from accelerator.efficiency import DEFAULT
+from accelerator.engines import efficiency_fitted
 from accelerator.errors import AcceleratorError, ModelDoesNotFitError
 from accelerator.operators import DeploymentConfig
 from accelerator.profiles import profile_mix
 from accelerator.rating import configs_list, rating_best, replica_rate
-from accelerator.steady import Slo
+from accelerator.sensitivity import drivers_list
+from accelerator.serving_calibration import CHIP, PAIR, SHEET, serving_calibration_load
+from accelerator.steady import Slo, steady_state
 from accelerator.steps import step_table_build
+from accelerator.units import Z90
+from tests.accelerator.servings import fitted, grid, point_rows, synthetic
 
 SLO = Slo(ttft_s=4.0, tpot_s=0.05)
 CONV = profile_mix("azure-conv")
@@ -171,3 +177,117 @@ def test_a_rating_is_json_ready():
     assert values["config"]["label"] == "fp8 tp2"
     assert set(values["drivers"][0]) == {"input", "at_low", "at_high"}
     assert json.loads(json.dumps(best("a100-80", "kimi-k2").as_dict()))["config"] is None
+
+
+# --- with the engines of a calibration --------------------------------------------------------------------------------
+@pytest.fixture(scope="module")
+def calibration():
+    return fitted(synthetic(point_rows(*grid(models=("llama-3.1-8b", "qwen3-8b")))))
+
+
+@pytest.fixture(scope="module")
+def slow_h100():
+    rows = point_rows(*grid(models=("llama-3.1-8b", "qwen3-8b")))
+    return fitted(synthetic(rows, slower={"h100-sxm": 1.5}))
+
+
+@pytest.mark.parametrize(
+    ("chip", "model", "basis"),
+    [("h100-sxm", "qwen3-8b", PAIR), ("h100-sxm", "qwen2.5-7b", CHIP), ("mi300x", "qwen3-8b", SHEET)],
+)
+def test_a_calibrated_rating_says_what_it_stands_on_and_on_which_calibration(calibration, chip, model, basis):
+    rating = best(chip, model, calibration=calibration)
+    assert (rating.basis, rating.calibration_digest) == (basis, calibration.digest)
+    assert rating.as_dict()["calibration_digest"] == calibration.digest
+    assert best(chip, model).calibration_digest == ""
+    assert best(chip, model).digest != rating.digest
+
+
+def test_a_calibrated_rating_is_that_of_the_fitted_engine_of_its_config(calibration):
+    chip, model = chip_get("h100-sxm"), model_get("qwen3-8b")
+    winner = best("h100-sxm", "qwen3-8b", calibration=calibration)
+    efficiency = efficiency_fitted(chip, model, winner.config, calibration)
+    assert winner == replica_rate(chip, model, winner.config, CONV, SLO, efficiency=efficiency)
+    for config in configs_list(model, winner.config.weight_precision, chip.host_chips):
+        efficiency = efficiency_fitted(chip, model, config, calibration)
+        other = replica_rate(chip, model, config, CONV, SLO, efficiency=efficiency)
+        assert other.tok_s_per_chip <= winner.tok_s_per_chip * 1.001
+
+
+def test_a_chip_that_was_measured_slower_is_rated_lower_and_others_nearly_as_before(calibration, slow_h100):
+    ratio = {
+        chip: best(chip, "qwen3-8b", calibration=slow_h100).tok_s_per_chip
+        / best(chip, "qwen3-8b", calibration=calibration).tok_s_per_chip
+        for chip in ("h100-sxm", "h200")
+    }
+    assert ratio["h100-sxm"] < 0.8
+    assert ratio["h200"] > ratio["h100-sxm"] + 0.1
+
+
+def test_the_band_of_a_calibrated_rating_is_the_spread_of_its_engine_and_no_prior_of_one(calibration):
+    """Every figure of an H100 is exact: where memory does not bind, nothing but its engine is uncertain."""
+    chip, model = chip_get("h100-sxm"), model_get("qwen3-8b")
+    rating = best("h100-sxm", "qwen3-8b", calibration=calibration)
+    assert [name for name, *_ in rating.drivers] == ["engine"]
+    efficiency = efficiency_fitted(chip, model, rating.config, calibration)
+    for side, end in ((1, rating.tok_s.p10), (-1, rating.tok_s.p90)):
+        engine = efficiency.engine.slower(math.exp(side * Z90 * efficiency.engine.spread))
+        alone = replica_rate(chip, model, rating.config, CONV, SLO, efficiency=replace(efficiency, engine=engine))
+        assert alone.tok_s.p50 == pytest.approx(end, rel=2e-3)
+
+
+def test_ranges_of_a_data_sheet_count_beside_the_spread_of_the_engine_squared(calibration):
+    rating = best("thead-ppu-810e", "qwen3-8b", calibration=calibration)
+    names = [name for name, *_ in rating.drivers]
+    assert {"engine", "memory_byte_s"} <= set(names)
+    assert not {"engine_ratio", "host_step_s", "graph_launch_s", "gemm_time_ratio"} & set(names)
+    losses = [min(low, high, 1.0) for _, low, high in rating.drivers]
+    assert rating.tok_s.p10 / rating.tok_s.p50 == pytest.approx(math.exp(-math.hypot(*map(math.log, losses))))
+
+
+def test_the_band_of_a_chip_that_was_not_measured_is_wider_than_that_of_a_measured_pair():
+    """An H20 with 141 GB is the one with 96 GB but for its memory: of the published fit only the latter has rows."""
+    pair, sheet = (best(chip, "qwen3-32b", calibration=serving_calibration_load()) for chip in ("h20-96", "h20-141"))
+    assert (pair.basis, sheet.basis) == (PAIR, SHEET)
+    assert sheet.tok_s.p90 / sheet.tok_s.p10 > 1.5 * pair.tok_s.p90 / pair.tok_s.p10
+
+
+def test_a_refusal_follows_the_calibration_too(calibration, slow_h100):
+    strict = Slo(4, 0.0005)
+    fast, slow, planned = (
+        best("h100-sxm", "qwen3-8b", slo=strict, calibration=one) for one in (calibration, slow_h100, None)
+    )
+    assert all(one.refusal for one in (fast, slow, planned))
+    assert len({fast.digest, slow.digest, planned.digest}) == 3
+    assert (fast.calibration_digest, planned.calibration_digest) == (calibration.digest, "")
+
+
+@pytest.mark.parametrize(
+    ("chip", "memory_ratio", "model", "config", "mix", "binds"),
+    [
+        ("h20-96", 1.0, "deepseek-r1", DeploymentConfig("fp8", tp=8), "r1-reasoning", "memory"),
+        ("h20-96", 1.0, "qwen3-32b", DeploymentConfig("fp8", tp=2), "azure-conv", "tpot"),
+        ("h200", 0.99, "qwen2.5-72b", DeploymentConfig("fp8"), "r1-reasoning", "tpot"),  # memory is next
+        ("a100-80", 1.0, "llama-3.1-70b", DeploymentConfig("int8"), "azure-code", "tpot"),  # less memory holds nothing
+    ],
+)
+def test_inputs_that_only_change_what_fits_are_drivers_as_if_each_were_worked_out(
+    chip, memory_ratio, model, config, mix, binds
+):
+    spec = chip_get(chip)
+    where = spec.varied("memory_byte", memory_ratio * spec.memory_byte.value), model_get(model), config
+    rating = replica_rate(*where, profile_mix(mix), SLO)
+    assert rating.binds == binds
+
+    def ratio(chip, efficiency):
+        try:
+            point, _ = steady_state(chip, *where[1:], profile_mix(mix), SLO, efficiency, precision=1e-4)
+        except ModelDoesNotFitError:
+            return 0.0
+        return point.request_s / rating.request_s.p50
+
+    said = {name: sides for name, *sides in rating.drivers}
+    worked = {name: sides for name, *sides in drivers_list(*where, DEFAULT, ratio, least=0.0)}
+    assert set(said) <= set(worked)
+    for name, sides in worked.items():
+        assert said.get(name, (1.0, 1.0)) == pytest.approx(sides, abs=3e-3), name

@@ -67,6 +67,7 @@ SIZES = {
     "experts": st.sampled_from([8, 64, 256]),
     "ep": st.sampled_from([1, 2, 8]),
     "matrices": st.sampled_from([1, 2, 3]),
+    "seen": st.sampled_from([0.125, 1]),
     "skew": st.one_of(st.just(-1), st.just(0), st.floats(1.01, 1.9)),
     "ranks": ranks,
     "slices": st.floats(0.5, 2),

@@ -15,7 +15,8 @@ BY_KIND = {
     "static": {"scenario": "static batch"},
     "burst": {"scenario": "all requests at once", "concurrency": 500},
     "full": {"scenario": "offline max load", "concurrency": ""},
-    "limited": {"scenario": "production decode node", "concurrency": ""},
+    "limited": {"scenario": "MLPerf Server", "concurrency": ""},
+    "decode": {"scenario": "production decode node", "concurrency": ""},
     "open": {"scenario": "open loop", "concurrency": "", "request_rate_rps": 2},
     "prefill": {"scenario": "PD-disaggregated prefill", "concurrency": ""},
     "split": {"scenario": "PD-disaggregated", "concurrency": 32, "chip_count": 4},
@@ -26,6 +27,7 @@ DEFINED = {
     "burst": set(OUTPUTS) - {"prefill_s"},
     "full": {"tpot_s", "tok_s", "input_tok_s", "ttft_s"},
     "limited": {"tpot_s", "tok_s", "input_tok_s", "ttft_s"},
+    "decode": {"tpot_s", "tok_s"},
     "open": {"tpot_s", "tok_s", "input_tok_s", "ttft_s"},
     "prefill": {"input_tok_s", "prefill_s", "ttft_s"},
     "split": set(OUTPUTS) - {"e2e_s"},
@@ -94,7 +96,7 @@ def test_a_faster_chip_never_slows(kind, figure):
     outputs = serve(loads_of([replace(slow, chip=chip) for chip in chips]), thetas(4))
     for name in DEFINED[kind]:
         better = np.diff(np.log(outputs[name])) * (1 if name.endswith("tok_s") else -1)
-        if kind == "limited" and name in {"tpot_s", "ttft_s"}:
+        if kind in {"limited", "decode"} and name in {"tpot_s", "ttft_s"}:
             continue  # a faster chip takes more users instead
         # a prompt hides less in a step that waits less for memory: what it adds may grow a little
         hidden = 0.02 if name in {"ttft_s", "prefill_s"} else 1e-9
@@ -285,3 +287,36 @@ def test_the_padded_step_of_a_compiled_model_costs_the_same_for_one_as_for_all()
 def test_parameters_have_names_of_their_own_and_positive_medians():
     assert len(INDEX) == len(PARAMETERS)
     assert all(parameter.centre > 0 and parameter.spread > 0 and parameter.tau > 0 for parameter in PARAMETERS)
+
+
+# --- groups with attention of their own -------------------------------------------------------------------------------
+def test_a_prompt_in_one_group_costs_as_much_as_one_in_each():
+    row = {"model": "deepseek-v3", "chip_count": 8, "tp": 1, "dp": 8, "ep": 8, "weight_precision": "fp8"}
+    loads = loads_of(deployments(row | {"chip": "H200-SXM"}))
+    assert loads.groups == [8]
+    steps, tok, context_tok = steps_of(loads), np.array([1000.0]), np.array([1000.0])
+    one, eight, sixteen = (steps.prompt_s(np.array([64.0]), tok, number, context_tok) for number in (1.0, 8.0, 16.0))
+    assert one == eight
+    assert eight < sixteen < 2.1 * eight
+
+
+def test_each_group_schedules_its_own_sequences():
+    row = {"model": "deepseek-v3", "chip_count": 8, "weight_precision": "fp8", "chip": "H200-SXM"}
+    for layout, groups in (({"tp": 8}, 1), ({"tp": 1, "dp": 8, "ep": 8}, 8)):
+        steps = steps_of(loads_of(deployments(row | layout)), host_step_s=0.0, host_rank_s=0.0, host_seq_s=1e-4)
+        assert steps.host_s(np.array([64.0])) == pytest.approx(64e-4 / groups)
+
+
+def test_decoding_alone_is_faster_than_with_prompts_to_read():
+    row = {"concurrency": "", "model": "llama-3.1-8b"}
+    _, outputs = served(row | {"scenario": "PD-disaggregated decode, TPOT<50 ms"},
+                        row | {"scenario": "MLPerf Server, TPOT<50 ms"})  # fmt: skip
+    assert outputs["tok_s"][0] > outputs["tok_s"][1]
+    assert (outputs["tpot_s"] < 0.05).all()
+
+
+def test_far_more_sequences_than_were_worked_out_cost_what_the_last_ones_do():
+    loads = loads_of(deployments({"model": "qwen3-32b", "chip": "H200-SXM"}))
+    steps, context_tok = steps_of(loads), np.array([1000.0])
+    last, twice = (steps.decode_attention_s(np.array([count]), context_tok) for count in (4096.0, 8192.0))
+    assert last < twice <= 2.0 * last

@@ -146,6 +146,12 @@ def test_bands_survive_a_round_trip(rows, calibration):
     assert_allclose(after.p90 / after.value, before.p90 / before.value, rtol=2e-3)
 
 
+def test_a_digest_outlives_the_first_round_trip(rows, calibration):
+    moved = calibration.effects.common + np.linspace(0.0, 0.01, len(PARAMETERS))  # the last digit falls either way
+    for one in (calibration, replace(calibration, effects=replace(calibration.effects, common=moved))):
+        assert round_trip(one).digest == one.digest
+
+
 def test_what_was_read_is_written_as_it_was(calibration):
     read = round_trip(calibration)
     assert calibration_dict(round_trip(read)) == calibration_dict(read)
@@ -184,7 +190,29 @@ def test_a_file_of_another_model_says_fit_again(calibration, spoil):
         calibration_parse(values, "by hand")
 
 
-@pytest.mark.parametrize("spoil", [leave_levels_out, shorten_deviation, write_words])
+def write_infinity(values):
+    values["parameters"][0]["log_common"] = float("inf")
+
+
+def leave_scales_out(values):
+    values["scales"] = {}
+
+
+def write_widths_as_words(values):
+    values["widths"] = "wide"
+
+
+def shorten_tau(values):
+    values["levels"][0]["tau"].pop()
+
+
+@pytest.mark.parametrize(
+    "spoil",
+    [
+        leave_levels_out, shorten_deviation, write_words, write_infinity, leave_scales_out, write_widths_as_words,
+        shorten_tau,
+    ],
+)  # fmt: skip
 def test_what_is_no_calibration_is_named(calibration, spoil):
     values = copy.deepcopy(calibration_dict(calibration))
     spoil(values)

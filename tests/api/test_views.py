@@ -206,8 +206,9 @@ def test_a_capacity_question_is_answered_at_once(client, fleet):
     assert set(body["fits"]) == set(body["tok_s"]) == set(body["run_out"]) == {"p10", "p50", "p90"}
     assert {"constraint", "object", "share"} == set(body["binding"][0])
     calibration = body["calibration"]
-    assert (calibration["basis"], calibration["mape"]) == ("kernels", None)  # no rate is fitted to a measured service
-    assert calibration["n"] > 30_000
+    assert calibration["basis"] == "serving"
+    assert 1 < calibration["mape"] < 100
+    assert calibration["n"] > 2_000
     assert calibration["as_of"] >= "2026-11-24"
     assert len(body["snapshot_digest"]) == 64
     assert not Run.objects.exists()

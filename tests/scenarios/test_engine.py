@@ -7,6 +7,7 @@ from fleet.models import Host
 from scenarios.demo import demo_load, demo_remove
 from scenarios.engine import Inputs, run_compute
 from scenarios.models import Run, Scenario, Schedule
+from scenarios.ratings import RATES_BASIS
 from scenarios.tables import tables_of
 from tests.factories import START
 
@@ -35,7 +36,8 @@ def test_a_result_says_where_it_came_from(scenario):
     assert len(result["snapshot_digest"]) == len(result["inputs_digest"]) == 64
     assert {row["kind"] for row in result["ratings"]} == {"h20-8x", "ppu-16x"}
     assert all(row["basis"] for row in result["ratings"])
-    assert any("no rate is fitted to a measured service" in line for line in result["assumptions"])
+    assert RATES_BASIS in result["assumptions"]
+    assert any(result["serving_calibration"]["digest"][:12] in line for line in result["assumptions"])
 
 
 def test_a_scenario_that_starts_in_mid_month_judges_the_whole_month(scenario):

@@ -13,10 +13,15 @@ from fleet.fits import hosts_fit
 from fleet.models import Rack
 from fleet.selectors import snapshot_take
 from scenarios import queries
+from scenarios.calibrations import calibration_in_use
 from scenarios.queries import CapacityQuestion, band_at, capacity_answer, capacity_query
 
 DAY = date(2027, 1, 1)
 QUESTION = CapacityQuestion(as_of=DAY, kind="ppu-16x", site="dc03", service="chat", quantile=0.9)
+
+
+def answered(question, snapshot):
+    return capacity_answer(question, snapshot, calibration_in_use())
 
 
 @pytest.fixture
@@ -30,7 +35,7 @@ def snapshot(fleet):
 
 
 def test_the_room_is_what_racks_take_by_power_and_height(snapshot):
-    answer = capacity_answer(replace(QUESTION, service=None), replace(snapshot, deliveries=()))
+    answer = answered(replace(QUESTION, service=None), replace(snapshot, deliveries=()))
     kind = next(kind for kind in snapshot.kinds if kind.slug == "ppu-16x")
     racks = snapshot.rack_site == [site.slug for site in snapshot.sites].index("dc03")
     standing = snapshot.rack_hosts(DAY)
@@ -48,14 +53,14 @@ def test_the_room_is_what_racks_take_by_power_and_height(snapshot):
 
 def test_deliveries_due_by_the_day_take_their_room_first(snapshot):
     later = replace(QUESTION, as_of=date(2028, 6, 1), site="dc01")
-    answer = capacity_answer(later, snapshot_take(later.as_of))
+    answer = answered(later, snapshot_take(later.as_of))
     assert answer["fits"]["p50"] < answer["fits_without_deliveries"]
     assert answer["fits"]["p10"] <= answer["fits"]["p50"] <= answer["fits"]["p90"]
 
 
 def test_tokens_are_hosts_times_the_rate_of_one(snapshot):
     question = replace(QUESTION, kind="h20-8x")
-    answer = capacity_answer(question, snapshot)
+    answer = answered(question, snapshot)
     assert answer["rating"]["allowed"]
     fits, rate = answer["fits"], answer["rating"]["tok_s"]
     assert fits["p50"] * rate["p10"] < answer["tok_s"]["p50"] < fits["p50"] * rate["p90"]
@@ -67,7 +72,7 @@ def test_tokens_are_hosts_times_the_rate_of_one(snapshot):
 def test_a_service_of_another_region_is_rated_and_the_answer_says_so(snapshot):
     region = next(service.region for service in snapshot.services if service.slug == "chat")
     for site in snapshot.sites:
-        answer = capacity_answer(replace(QUESTION, kind="h20-8x", site=site.slug), snapshot)
+        answer = answered(replace(QUESTION, kind="h20-8x", site=site.slug), snapshot)
         is_said = any(line.startswith("chat is served in") for line in answer["assumptions"])
         assert is_said == (site.region != region)
         assert answer["rating"]["tok_s"]["p50"] > 0
@@ -77,15 +82,15 @@ def test_a_service_whose_software_is_not_ready_gets_no_tokens_and_the_reason(sna
     at = next(i for i, s in enumerate(snapshot.services) if s.slug == "chat")
     unready = replace(snapshot.services[at], ready_on={})
     changed = replace(snapshot, services=(*snapshot.services[:at], unready, *snapshot.services[at + 1 :]))
-    answer = capacity_answer(QUESTION, changed)
+    answer = answered(QUESTION, changed)
     assert answer["tok_s"] == {"p10": 0, "p50": 0, "p90": 0}
     assert "not ready" in answer["rating"]["reason"]
 
 
 def test_the_whole_fleet_is_the_sum_of_its_sites_and_runs_out_with_its_first_region(snapshot):
-    whole = capacity_answer(replace(QUESTION, site=None, service=None), snapshot)
+    whole = answered(replace(QUESTION, site=None, service=None), snapshot)
     parts = [
-        capacity_answer(replace(QUESTION, site=site.slug, service=None), snapshot)["fits_without_deliveries"]
+        answered(replace(QUESTION, site=site.slug, service=None), snapshot)["fits_without_deliveries"]
         for site in snapshot.sites
     ]
     assert whole["fits_without_deliveries"] == sum(parts)
@@ -105,7 +110,7 @@ def test_a_region_without_racks_says_so(snapshot):
         **{name: np.zeros(0, dtype=np.int64) for name in ("host_rack", "host_kind", "host_first_day", "host_last_day")},
         rack_power_limit_w=np.zeros(0),
     )
-    answer = capacity_answer(QUESTION, empty)
+    answer = answered(QUESTION, empty)
     assert answer["fits"] == {"p10": 0, "p50": 0, "p90": 0}
     assert answer["binding"] == [{"constraint": "no_rack", "object": "", "share": 1.0}]
 
@@ -118,7 +123,7 @@ def test_a_band_is_read_at_a_share(share, expected):
 
 def test_the_surer_the_answer_the_smaller(snapshot):
     sure = [
-        capacity_answer(replace(QUESTION, kind="h20-8x", quantile=quantile), snapshot)["sure"]["tok_s"]
+        answered(replace(QUESTION, kind="h20-8x", quantile=quantile), snapshot)["sure"]["tok_s"]
         for quantile in (0.5, 0.9)
     ]
     assert sure[1] < sure[0]
