@@ -21,6 +21,7 @@ from accelerator.serving_calibration import (
     CORE,
     PAIR,
     SHEET,
+    STRANGE,
     PointRows,
     ServingCalibration,
     calibration_fit,
@@ -202,6 +203,9 @@ def cross_validate(
 
 # --- figures ---------------------------------------------------------------------------------------------------------
 BASIS_OF: Mapping[str, str] = {"points": PAIR, "pairs": CHIP, "chips": SHEET, "chips and engines": SHEET}
+WIDENED: Mapping[str, str] = {**BASIS_OF, "chips and engines": STRANGE}
+"""Whose bands are widened by what a scheme held out."""
+
 CLASS_ROWS = 25
 """A class with fewer held-out rows is widened as all classes of its basis are."""
 
@@ -216,10 +220,7 @@ def seen_pairs(rows: PointRows, held: Held) -> NDArray[np.bool_]:
 def widths_of(rows: PointRows, held: Mapping[str, Held], *, skip: int | None = None) -> dict[str, float]:
     """Return what deviations are multiplied by, by basis and class; ``skip`` leaves a fold out."""
     widths = {}
-    for scheme in ("points", "pairs", "chips"):
-        if scheme not in held:
-            continue
-        part = held[scheme]
+    for scheme, part in held.items():
         use = part.fold != skip if skip is not None else np.ones(len(part.at), dtype=bool)
         ratio = np.abs(part.error) / (Z90 * part.deviation)
         classes = np.array([metric_class(rows.deployments[i]) for i in part.at])
@@ -227,7 +228,7 @@ def widths_of(rows: PointRows, held: Mapping[str, Held], *, skip: int | None = N
         for name in sorted(set(classes)):
             of = use & (classes == name)
             enough = of.sum() >= CLASS_ROWS
-            widths[f"{BASIS_OF[scheme]}|{name}"] = float(np.quantile(ratio[of], 0.8)) if enough else usual
+            widths[f"{WIDENED[scheme]}|{name}"] = float(np.quantile(ratio[of], 0.8)) if enough else usual
     return widths
 
 
@@ -236,10 +237,10 @@ def coverage_of(rows: PointRows, held: Mapping[str, Held], scheme: str) -> tuple
     part = held[scheme]
     inside, spread = np.zeros(len(part.at), dtype=bool), np.zeros(len(part.at))
     for fold in np.unique(part.fold):
-        widths = widths_of(rows, held, skip=int(fold) if scheme in FOLDS else None)
+        widths = widths_of(rows, {scheme: part}, skip=int(fold))
         of = np.flatnonzero(part.fold == fold)
         width = np.array([
-            widths.get(f"{BASIS_OF[scheme]}|{metric_class(rows.deployments[i])}", 1.0) for i in part.at[of]
+            widths.get(f"{WIDENED[scheme]}|{metric_class(rows.deployments[i])}", 1.0) for i in part.at[of]
         ])  # fmt: skip
         half = Z90 * width * part.deviation[of]
         inside[of] = np.abs(part.error[of]) <= half

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from accelerator.accuracy import BASIS_OF, SCHEMES, Held, median_error
+from accelerator.accuracy import BASIS_OF, SCHEMES, WIDENED, Held, median_error
 from accelerator.points import Deployment
 from accelerator.pooling import Floats
 from accelerator.serving import PARAMETERS
@@ -34,7 +34,7 @@ def errors_table(rows: PointRows, held: Mapping[str, Held], widths: Mapping[str,
             d = rows.deployments[part.at[k]]
             name = metric_class(d)
             basis = BASIS_OF[scheme]
-            half = float(np.exp(Z90 * widths.get(f"{basis}|{name}", 1.0) * part.deviation[k]))
+            half = float(np.exp(Z90 * widths.get(f"{WIDENED[scheme]}|{name}", 1.0) * part.deviation[k]))
             table.append((
                 scheme, d.point.point_id, d.chip.slug, d.model.slug, d.engine, d.point.metric, name, d.kind, basis,
                 f"{np.exp(part.error[k]):.4g}", f"{1 / half:.4g}", f"{half:.4g}", d.point.source.split(" (")[0][:80],

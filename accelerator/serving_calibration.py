@@ -31,6 +31,9 @@ PAIR, CHIP, SHEET = "calibrated-pair", "calibrated-chip", "data-sheet"
 BASES = (PAIR, CHIP, SHEET)
 """What a prediction stands on: the chip was measured with this model, with others, or not at all."""
 
+STRANGE = "data-sheet, engine unseen"
+"""Neither the chip nor its engine was measured: the basis is the data sheet, and the band is wider still."""
+
 # --- metrics ---------------------------------------------------------------------------------------------------------
 Scale = Callable[[Deployment], float]
 
@@ -247,14 +250,21 @@ class ServingCalibration:
         _, deviation = self.spread(rows)
         basis = self.basis(rows.groups[0], rows.deployments[0].chip)
         theta = np.exp(self.effects.thetas(self.members(self.groups(rows)))[:, 0])
-        return theta, float(self.widths.get(f"{basis}|tpot", 1.0) * deviation[0]), basis
+        return theta, self.width(rows.groups[0], basis, "tpot") * float(deviation[0]), basis
+
+    def width(self, groups: Mapping[str, str], basis: str, name: str) -> float:
+        """Return what the standard deviation of a class of metric is multiplied by. [-]"""
+        usual = self.widths.get(f"{basis}|{name}", 1.0)
+        strange = basis == SHEET and groups["engine"] not in self.known["engine"]
+        return self.widths.get(f"{STRANGE}|{name}", usual) if strange else usual
 
     def predict(self, rows: PointRows) -> Predictions:
         """Return what each row should measure."""
         log_value, deviation = self.spread(rows)
         basis = tuple(self.basis(groups, d.chip) for groups, d in zip(rows.groups, rows.deployments, strict=True))
         width = np.array([
-            self.widths.get(f"{own}|{metric_class(d)}", 1.0) for own, d in zip(basis, rows.deployments, strict=True)
+            self.width(groups, own, metric_class(d))
+            for groups, own, d in zip(rows.groups, basis, rows.deployments, strict=True)
         ])  # fmt: skip
         sheet = _sheet_spread(rows, self, log_value)
         spread = np.exp(Z90 * np.hypot(width * deviation, sheet))

@@ -18,6 +18,7 @@ from accelerator.serving_calibration import (
     METRICS,
     PAIR,
     SHEET,
+    STRANGE,
     PointRows,
     calibration_dict,
     calibration_parse,
@@ -358,3 +359,14 @@ def test_every_chip_here_is_measured(calibration):
         names for level, names in zip(LEVELS, calibration.effects.members.names, strict=True) if level == "chip"
     )
     assert len(names) == len(CHIPS)
+
+
+def test_the_band_is_wider_still_where_the_engine_was_never_measured(calibration):
+    widened = replace(calibration, widths={f"{SHEET}|tpot": 1.0, f"{STRANGE}|tpot": 2.0})
+    known, unknown = (asked({"chip": UNSEEN, "metric": "tpot_ms", "engine": engine}) for engine in ("vLLM", "SGLang"))
+    for rows, expected in ((known, 1.0), (unknown, 2.0)):
+        groups = rows.groups[0]
+        assert widened.basis(groups) == SHEET
+        assert widened.width(groups, SHEET, "tpot") == expected
+        assert widened.width(groups, PAIR, "tpot") == 1.0
+    assert calibration.width(unknown.groups[0], SHEET, "tpot") == calibration.widths.get(f"{SHEET}|tpot", 1.0)
