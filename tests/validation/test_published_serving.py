@@ -88,13 +88,17 @@ def host_tok_s(row):
         (H800_PREFILL, 73_700),
         (H800_DECODE, 14_800),
         (H20_PREFILL, 16_500),
-        pytest.param(H20_DECODE, 5_700, marks=missed("4.5 k predicted")),
+        pytest.param(
+            H20_DECODE,
+            5_700,
+            marks=missed("4.5 k predicted: its row states no limit, within 50 ms fit 26 sequences a chip"),
+        ),
         (C910_PREFILL, 53_504),
         (C910_DECODE, 15_544),
         pytest.param(
             C910_DECODE_FAST,
             4_304,
-            marks=missed("0.54 k predicted: a sequence a chip takes longer"),
+            marks=missed("0.54 k predicted: a step of one sequence a chip takes 16.7 ms, the model aims at 12"),
         ),
     ],
     ids=["h800-prefill", "h800-decode", "h20-prefill", "h20-decode", "910c-prefill", "910c-50ms", "910c-15ms"],
@@ -147,7 +151,7 @@ def test_the_day_takes_the_published_hosts_and_dollars():
 @pytest.mark.parametrize(
     ("prefill", "decode", "published_hosts"),
     [  # the day's computed prompts and answers at the rates that were published for these chips
-        pytest.param(H20_PREFILL, H20_DECODE, 527.7, marks=missed("624 hosts predicted")),
+        pytest.param(H20_PREFILL, H20_DECODE, 527.7, marks=missed("624 hosts predicted: see its decode")),
         (C910_PREFILL, C910_DECODE, 182.6),
     ],
     ids=["h20", "910c"],
@@ -162,7 +166,7 @@ def test_a_host_of_h20_reads_as_much_of_a_910c_as_published():
     assert host_tok_s(C910_PREFILL) / host_tok_s(H20_PREFILL) == pytest.approx(53_504 / 16_500, rel=MEASURED)
 
 
-@missed("3.56 predicted: the H20's tokens are too few")
+@missed("3.56 predicted: the H20's tokens are too few, see its decode")
 def test_a_host_of_h20_decodes_as_much_of_a_910c_as_published():
     assert host_tok_s(C910_DECODE) / host_tok_s(H20_DECODE) == pytest.approx(15_544 / 5_700, rel=MEASURED)
 
@@ -253,11 +257,11 @@ def test_every_token_takes_its_published_time(model, chip):
         pytest.param("llama2-70b", "A100-SXM-80G", marks=missed("off by 12 % in the median, 42 % at most")),
         pytest.param("llama2-70b", "H100-SXM", marks=missed("off by 18 % in the median, 27 % at most")),
         pytest.param("bloom-176b", "A100-SXM-80G", marks=missed("off by 11 % in the median, 27 % at most")),
-        pytest.param("bloom-176b", "H100-SXM", marks=missed("off by 12 % in the median, 22 % at most")),
+        pytest.param("bloom-176b", "H100-SXM", marks=missed("off by 11 % in the median, 22 % at most")),
     ],
 )
 def test_half_of_the_prompts_take_their_published_time(model, chip):
-    # the published times per token rise by a third between 2,048 and 4,096 tokens, which no part of a step does
+    # the published times per token rise by 19 to 39 % from 2,048 to 4,096 tokens, which no part of a step does
     times = zip(splitwise_ms("prefill_batch_ms", model, chip), PROMPT_MS[model, chip], strict=True)
     assert statistics.median(abs(predicted / published - 1) for predicted, published in times) <= MEASURED
 
@@ -293,12 +297,12 @@ def test_a_cap_of_70_percent_slows_prompts_1_30_times_and_tokens_not_at_all(mode
 @pytest.mark.parametrize(
     ("metric", "model", "prompt_tok", "published"),
     [
-        pytest.param("avg", "llama2-70b", 512, 0.4349, marks=missed("0.653 predicted")),
-        pytest.param("avg", "bloom-176b", 512, 0.6349, marks=missed("0.731 predicted")),
+        pytest.param("avg", "llama2-70b", 512, 0.4349, marks=missed("0.653 predicted: power is not fitted")),
+        pytest.param("avg", "bloom-176b", 512, 0.6349, marks=missed("0.731 predicted: power is not fitted")),
         ("peak", "llama2-70b", 512, 0.7488),
         ("peak", "bloom-176b", 512, 0.8765),
-        pytest.param("peak", "llama2-70b", 2048, 0.9893, marks=missed("0.746 predicted")),
-        pytest.param("peak", "bloom-176b", 2048, 1.0214, marks=missed("0.835 predicted")),
+        pytest.param("peak", "llama2-70b", 2048, 0.9893, marks=missed("0.746 predicted: hardly grows with prompts")),
+        pytest.param("peak", "bloom-176b", 2048, 1.0214, marks=missed("0.835 predicted: hardly grows with prompts")),
     ],
 )
 def test_an_a100_draws_its_published_share_of_the_tdp(metric, model, prompt_tok, published):
