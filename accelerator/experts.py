@@ -115,8 +115,9 @@ PARAMETERS = (
 )
 
 GATHERED_RANKS = 8
-"""Ranks up to which engines gather the tokens of all groups on every rank; across more, each is sent what it needs
-(vLLM's and TensorRT-LLM's defaults within a host, SGLang without DeepEP). [-]"""
+"""Ranks up to which engines gather the tokens of all groups on every rank; across more, each is sent what it needs, as
+guides to wide deployments advise. Defaults that gather: vLLM allgather_reducescatter (docs.vllm.ai, expert parallel
+deployment), SGLang moe-a2a-backend none (docs.sglang.io, expert parallelism); both read 2026-11-26. [-]"""
 
 SOURCE = "ai-dynamo/aiconfigurator@095f58a, hudingyi688/aiconfigurator-npu@90d7765"
 

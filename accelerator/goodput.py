@@ -53,7 +53,7 @@ from accelerator.steady import Slo
 from accelerator.streams import stream_draw
 from accelerator.trials import SCREEN_REQUESTS, TRIAL_LEAST, Layout, Question, Trial
 
-GOODPUT_VERSION = "goodput-2"
+GOODPUT_VERSION = "goodput-3"
 """Raised whenever the search or the simulator changes what a simulated rating says."""
 
 HALF_STEPS = round(math.log(2) / math.log(STEP_RATIO))
@@ -79,21 +79,31 @@ SCREEN_FAILS_TTFT, SCREEN_FAILS_TPOT, SCREEN_PASSES = 1.3, 1.1, 0.5
 latencies so much below both limits pass. [-]"""
 
 
-def engine_fingerprint(chip: ChipSpec, model: ModelSpec) -> str:
+def engine_fingerprint(chip: ChipSpec, model: ModelSpec, calibration: ServingCalibration | None = None) -> str:
     """Return the SHA-256 of all that the fitted engine may be for a chip and a model, in whatever config.
 
     Stored ratings of a pair are out of date when it changes, so what is measured on one chip leaves others alone.
     """
-    return _fingerprint(chip, model, serving_calibration_load())
+    return _fingerprint(chip, model, calibration or serving_calibration_load())
 
 
-def goodput_digest(chip: ChipSpec, model: ModelSpec, mix: TokenMix, slo: Slo, *, host_chips: int) -> str:
+def goodput_digest(
+    chip: ChipSpec,
+    model: ModelSpec,
+    mix: TokenMix,
+    slo: Slo,
+    *,
+    host_chips: int,
+    calibration: ServingCalibration | None = None,
+) -> str:
     """Return the SHA-256 of everything that ``goodput_search`` follows from, without the search.
 
     Parameters
     ----------
     chip, model, mix, slo, host_chips
         See :func:`goodput_search`; the mix is one of the built-in profiles.
+    calibration : ServingCalibration, optional
+        See :func:`question_of`.
     """
     parts = {
         "versions": [RATING_VERSION, GOODPUT_VERSION],
@@ -103,7 +113,7 @@ def goodput_digest(chip: ChipSpec, model: ModelSpec, mix: TokenMix, slo: Slo, *,
         "lengths": _lengths_digest(mix.name),
         "slo": asdict(slo),
         "host_chips": host_chips,
-        "engine": engine_fingerprint(chip, model),
+        "engine": engine_fingerprint(chip, model, calibration),
     }
     return _digest_of(parts)
 
@@ -143,9 +153,16 @@ def question_of(
     *,
     efficiency: Efficiency | None = None,
     workload: Workload | None = None,
+    calibration: ServingCalibration | None = None,
 ) -> Question:
-    """Return what is asked, with the engine's own efficiency where none is given; see :func:`goodput_search`."""
-    return Question(chip, model, mix, slo, efficiency, workload)
+    """Return what is asked, with the engine's own efficiency where none is given; see :func:`goodput_search`.
+
+    Parameters
+    ----------
+    calibration : ServingCalibration, optional
+        Where engines are from; the published one if left out.
+    """
+    return Question(chip, model, mix, slo, efficiency, workload, calibration)
 
 
 # --- search -----------------------------------------------------------------------------------------------------------
@@ -388,7 +405,8 @@ def _rating(search: Search, layout: Layout, candidates: Sequence[Candidate], **i
         binds=binds,
         drivers=drivers,
         refusal=None,
-        basis=basis_of(chip, model, config),
+        basis=efficiency.engine.basis if efficiency.engine else basis_of(chip, model, config),
+        calibration_digest=efficiency.engine.digest if efficiency.engine else "",
         digest=rating_digest(
             chip,
             model,
@@ -406,6 +424,7 @@ def _rating(search: Search, layout: Layout, candidates: Sequence[Candidate], **i
         prefill_config=layout.prefill,
         prefill_replicas=layout.prefill_replicas,
         price_usd=price_usd(chip),
+        idle_chips=layout.host_share_chips(search.host_chips) - layout.chips,
     )
 
 

@@ -105,20 +105,20 @@ def rating_lines(rating: Rating, host_chips: int) -> Iterator[str]:
     yield f"{'':14} {'P10':>10} {'P50':>10} {'P90':>10}"
     yield _band_line("requests/s", rating.request_s)
     yield _band_line("tok/s", rating.tok_s)
-    yield _band_line("... per chip", rating.tok_s.scaled(1 / chips))
+    yield _band_line("... per chip", rating.tok_s.scaled(1 / rating.counted_chips))
     if rating.power_w:
         yield _band_line("... per kW", rating.tok_s.scaled(1e3 / rating.power_w))
     else:
         yield f"{'... per kW':14} unknown: {rating.chip} has no published TDP"
     if rating.price_usd:
-        yield _band_line("... per kUSD", rating.tok_s.scaled(1e3 / rating.price_usd / chips))
+        yield _band_line("... per kUSD", rating.tok_s.scaled(1e3 / rating.price_usd / rating.counted_chips))
     else:
         yield f"{'... per kUSD':14} unknown: {rating.chip} has no published price"
     yield (
         f"{'runs':14} {rating.batch:.1f} sequences decode at a time, TTFT {rating.ttft_s:.3g} s and "
         f"TPOT {rating.tpot_s * 1e3:.3g} ms at {percent}, {rating.power_w:.0f} W without hosts"
     )
-    yield f"{'bound by':14} {rating.binds}; kernels {rating.basis}"
+    yield f"{'bound by':14} {rating.binds}; {rating.basis}"
     moved = ", ".join(f"{name} ({low - 1:+.0%} to {high - 1:+.0%})" for name, low, high in rating.drivers[:4])
     yield f"{'uncertain by':14} {moved or 'nothing that is known'}"
 

@@ -83,6 +83,8 @@ class Rating:
         Price of one chip; 0 if none is published. [USD]
     calibration_digest : str
         SHA-256 of the calibration that the engine is from; empty if the engine is a prior.
+    idle_chips : float
+        Its share of the chips of a host that no replica can use: they are bought all the same. [-]
     """
 
     chip: str
@@ -108,11 +110,17 @@ class Rating:
     prefill_replicas: int = 0
     price_usd: float = 0.0
     calibration_digest: str = ""
+    idle_chips: float = 0.0
+
+    @property
+    def counted_chips(self) -> float:
+        """Chips that the rate is per: its own, and its share of those of a host that stay idle. [-]"""
+        return self.chips + self.idle_chips
 
     @property
     def tok_s_per_chip(self) -> float:
         """Median output rate per chip. [tok/s]"""
-        return self.tok_s.p50 / self.chips if self.chips else 0.0
+        return self.tok_s.p50 / self.counted_chips if self.chips else 0.0
 
     @property
     def tok_s_per_kw(self) -> float:
@@ -140,6 +148,7 @@ class Rating:
             config = getattr(self, name)
             values[name] = None if config is None else {**asdict(config), "label": config.label}
         values |= {name: getattr(self, name) for name in ("label", "tok_s_per_chip", "tok_s_per_kw", "tok_s_per_usd")}
+        values["counted_chips"] = self.counted_chips
         values["drivers"] = [{"input": name, "at_low": low, "at_high": high} for name, low, high in self.drivers]
         return values
 

@@ -32,7 +32,7 @@ BASES = (PAIR, CHIP, SHEET)
 """What a prediction stands on: the chip was measured with this model, with others, or not at all."""
 
 STRANGE = "data-sheet, engine unseen"
-"""Neither the chip nor its engine was measured: the basis is the data sheet, and the band is wider still."""
+"""Whose deviations have widths of their own: neither the chip nor its engine was measured anywhere."""
 
 # --- metrics ---------------------------------------------------------------------------------------------------------
 Scale = Callable[[Deployment], float]

@@ -19,6 +19,7 @@ from accelerator.pooling import Floats
 from accelerator.pools import TRANSFER_S, kv_blocks
 from accelerator.profiles import PROFILES
 from accelerator.requests import TokenMix, Workload
+from accelerator.serving_calibration import ServingCalibration
 from accelerator.simulation import Limits, Plan, Pool, Progress, Role, Router
 from accelerator.simulator import simulate
 from accelerator.steady import Slo, arrival_scv
@@ -121,6 +122,8 @@ class Question:
         Share of the data sheet that is reached; the fitted engine of each config if None.
     workload : Workload or None
         Lengths of a mix that is no built-in profile.
+    calibration : ServingCalibration or None
+        Where fitted engines are from; the published one if None.
     streams, efficiencies, tables, fits, fitting : dict
         What was worked out so far: requests by how many and whether they are cut; of each config; configs that memory
         holds, by precision and chips of a host.
@@ -132,6 +135,7 @@ class Question:
     slo: Slo
     given: Efficiency | None = None
     workload: Workload | None = None
+    calibration: ServingCalibration | None = None
     streams: dict[tuple[int, bool], Stream] = field(default_factory=dict)
     efficiencies: dict[DeploymentConfig, Efficiency] = field(default_factory=dict)
     tables: dict[DeploymentConfig, StepTable] = field(default_factory=dict)
@@ -149,12 +153,13 @@ class Question:
             return self.given
         usual = limits_widest(config)  # limits of a step change no parameter of an engine
         if usual not in self.efficiencies:
-            self.efficiencies[usual] = replace(DEFAULT, engine=engine_median(self.chip, self.model, usual))
+            engine = engine_median(self.chip, self.model, usual, self.calibration)
+            self.efficiencies[usual] = replace(DEFAULT, engine=engine)
         return self.efficiencies[usual]
 
     def efficiency_whole(self, config: DeploymentConfig) -> Efficiency:
         """Return the efficiency at which a config is rated, its engine with its spread."""
-        return self.given or efficiency_fitted(self.chip, self.model, config)
+        return self.given or efficiency_fitted(self.chip, self.model, config, self.calibration)
 
     def table(self, config: DeploymentConfig) -> StepTable:
         """Return the step table of a config.

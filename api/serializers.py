@@ -2,6 +2,7 @@
 
 import difflib
 from collections.abc import Callable, Sequence
+from functools import cached_property
 from typing import Any
 
 from django.db.models import Model
@@ -11,9 +12,11 @@ from rest_framework import serializers
 from rest_framework.reverse import reverse
 
 from accelerator import UnknownNameError, chip_get, model_get, profile_mix
+from accelerator.serving_calibration import ServingCalibration
 from api.models import Token
 from fleet import services as fleet_services
 from fleet.models import Delivery, Hall, Host, HostType, Rack, Readiness, Region, Row, Service, Site
+from scenarios.calibrations import calibration_current
 from scenarios.models import Report, Run, Scenario, Schedule, StoredRating, Trace
 from scenarios.rating_store import EXCHANGE_MOST, MIX, TPOT_P95_S, TTFT_P95_S, phase_shown, rating_is_current
 from scenarios.schedules import schedule_next, schedule_save
@@ -566,7 +569,12 @@ class StoredRatingSerializer(RowSerializer):
 
     def get_is_current(self, row: StoredRating) -> bool:
         """Compare its digest with that of today's inputs."""
-        return rating_is_current(row)
+        return rating_is_current(row, self.calibration)
+
+    @cached_property
+    def calibration(self) -> ServingCalibration:
+        """The calibration in use, read once for all rows."""
+        return calibration_current()
 
 
 class RatingLimitsSerializer(StrictSerializer):

@@ -9,6 +9,7 @@ from urllib.parse import urlencode
 from accelerator import chip_get, chips_load, models_load
 from dashboard.charts import Chart, ratings_chart
 from dashboard.presenters import side_text
+from scenarios.calibrations import calibration_current
 from scenarios.models import StoredRating
 from scenarios.rating_store import (
     MIX,
@@ -67,10 +68,10 @@ class RatingChoice:
 
     def questions(self) -> list[RatingQuestion]:
         """Return the pairs that are shown, each on the chip's usual host."""
+        limits: dict[str, Any] = {"mix": self.mix, "ttft_p95_s": self.ttft_p95_s, "tpot_p95_s": self.tpot_p95_s}
+        used = calibration_current()
         return [
-            rating_question(
-                chip=chip, model=model, mix=self.mix, ttft_p95_s=self.ttft_p95_s, tpot_p95_s=self.tpot_p95_s
-            )
+            rating_question(chip=chip, model=model, calibration=used, **limits)
             for model in ([self.model] if self.model else models_load())
             for chip in ([self.chip] if self.chip else chips_load())
         ]
@@ -188,15 +189,15 @@ def _rating_row(row: StoredRating) -> dict[str, Any]:
     }
     if row.refusal:
         return common
-    band, chips = rating["tok_s"], rating["chips"]
+    band, counted = rating["tok_s"], rating["counted_chips"]
     per_kw = 1e3 / rating["power_w"] if rating["power_w"] else None
-    per_kusd = 1e3 / rating["price_usd"] / chips if rating["price_usd"] else None
+    per_kusd = 1e3 / rating["price_usd"] / counted if rating["price_usd"] else None
     return {
         **common,
         "config": rating["label"],
-        "chips": chips,
+        "chips": rating["chips"],
         **_spread("tok_s", band, 1.0),
-        **_spread("tok_s_per_chip", band, 1 / chips),
+        **_spread("tok_s_per_chip", band, 1 / counted),
         **_spread("tok_s_per_kw", band, per_kw),
         **_spread("tok_s_per_kusd", band, per_kusd),
         "ttft_s": rating["ttft_s"],
@@ -245,7 +246,7 @@ def _chart_rows(rated: Sequence[StoredRating], choice: RatingChoice) -> list[dic
         {
             "name": getattr(row, name),
             "side": _side(row.chip),
-            **_spread("tok_s_per_chip", row.payload["rating"]["tok_s"], 1 / row.payload["rating"]["chips"]),
+            **_spread("tok_s_per_chip", row.payload["rating"]["tok_s"], 1 / row.payload["rating"]["counted_chips"]),
         }
         for row in rated[:CHART_ROWS]
     ]

@@ -9,7 +9,7 @@ import time
 import uuid
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from django.db import transaction
@@ -34,7 +34,9 @@ from accelerator.efficiency import DEFAULT
 from accelerator.exchange import HostRate, HostRates, exchange_of, host_phases, host_service
 from accelerator.goodput import question_of
 from accelerator.rating import Rating, refused
+from accelerator.serving_calibration import ServingCalibration
 from accelerator.trials import Question
+from scenarios.calibrations import calibration_current
 from scenarios.claims import Queue
 from scenarios.engine import Progress
 from scenarios.models import RatingBatch, StoredRating
@@ -60,24 +62,36 @@ Status = RatingBatch.Status
 
 @dataclass(frozen=True, slots=True)
 class RatingQuestion:
-    """What is rated: a chip for a model, a mix and limits at P95, on hosts of so many chips."""
+    """What is rated: a chip for a model, a mix and limits at P95, on hosts of so many chips, by which calibration."""
 
     chip: ChipSpec
     model: ModelSpec
     mix: TokenMix
     slo: Slo
     host_chips: int
+    calibration: ServingCalibration = field(repr=False)
 
     @property
     def digest(self) -> str:
         """SHA-256 of everything that the rating follows from."""
-        return goodput_digest(self.chip, self.model, self.mix, self.slo, host_chips=self.host_chips)
+        return goodput_digest(
+            self.chip, self.model, self.mix, self.slo, host_chips=self.host_chips, calibration=self.calibration
+        )
 
 
 def rating_question(
-    *, chip: str, model: str, mix: str, ttft_p95_s: float, tpot_p95_s: float, host_chips: int | None = None
+    *,
+    chip: str,
+    model: str,
+    mix: str,
+    ttft_p95_s: float,
+    tpot_p95_s: float,
+    host_chips: int | None = None,
+    calibration: ServingCalibration | None = None,
 ) -> RatingQuestion:
     """Return a question by names of the catalog; without `host_chips` the chip's usual host is meant.
+
+    Without a calibration the one in use is read: who asks much reads it once.
 
     Raises UnknownNameError, or AcceleratorError for limits that are none.
     """
@@ -85,7 +99,8 @@ def rating_question(
     if not (math.isfinite(ttft_p95_s) and math.isfinite(tpot_p95_s)):
         raise AcceleratorError(f"limits are finite: {ttft_p95_s} and {tpot_p95_s}")
     slo = Slo(ttft_p95_s, tpot_p95_s)
-    return RatingQuestion(spec, model_get(model), profile_mix(mix), slo, host_chips or spec.host_chips)
+    used = calibration or calibration_current()
+    return RatingQuestion(spec, model_get(model), profile_mix(mix), slo, host_chips or spec.host_chips, used)
 
 
 # --- one rating -------------------------------------------------------------------------------------------------------
@@ -112,7 +127,7 @@ def rating_get_or_compute(question: RatingQuestion) -> StoredRating:
 def rating_keep(question: RatingQuestion) -> StoredRating:
     """Compute a rating and store it, or return the one that another stored meanwhile."""
     start_s = time.perf_counter()
-    asked = question_of(question.chip, question.model, question.mix, question.slo)
+    asked = question_of(question.chip, question.model, question.mix, question.slo, calibration=question.calibration)
     rating = rating_compute(question, asked)
     phases = host_phases(asked, host_chips=question.host_chips)  # without a rating too: one phase may work alone
     payload = {"rating": rating.as_dict(), **dict(zip(("prefill", "decode"), map(asdict, phases), strict=True))}
@@ -152,8 +167,8 @@ def rating_compute(question: RatingQuestion, asked: Question) -> Rating:
         return refused(chip, model, None, mix, slo, DEFAULT, str(error))
 
 
-def rating_is_current(row: StoredRating) -> bool:
-    """Return whether the catalog and its calibrations would give a stored rating again."""
+def rating_is_current(row: StoredRating, calibration: ServingCalibration | None = None) -> bool:
+    """Return whether the catalog and a calibration, that in use if left out, would give a stored rating again."""
     try:
         question = rating_question(
             chip=row.chip,
@@ -162,6 +177,7 @@ def rating_is_current(row: StoredRating) -> bool:
             ttft_p95_s=row.ttft_p95_s,
             tpot_p95_s=row.tpot_p95_s,
             host_chips=row.host_chips,
+            calibration=calibration,
         )
     except ValueError:  # the catalog has lost a name
         return False
@@ -177,7 +193,11 @@ def exchange_query(
     Raises UnknownNameError, before anything is rated.
     """
     limits = {"model": model, "mix": mix, "ttft_p95_s": ttft_p95_s, "tpot_p95_s": tpot_p95_s}
-    questions = [rating_question(chip=chip, **limits) for chip in (from_chip, *to_chips)]  # type: ignore[arg-type]
+    used = calibration_current()
+    questions = [
+        rating_question(chip=chip, calibration=used, **limits)  # type: ignore[arg-type]
+        for chip in (from_chip, *to_chips)
+    ]
     known = ratings_lookup(questions)
     one, *others = (known.get(question.digest) or rating_get_or_compute(question) for question in questions)
     return {
@@ -321,10 +341,9 @@ def catalog_state(uid: uuid.UUID) -> CatalogState:
 def batch_compute(batch_id: int, *, on_progress: Progress) -> Counts:
     """Rate the pairs of a batch that are not stored yet, and count them all: the same however often it is begun."""
     batch = RatingBatch.objects.get(pk=batch_id)
-    questions = [
-        rating_question(chip=chip, model=model, mix=batch.mix, ttft_p95_s=batch.ttft_p95_s, tpot_p95_s=batch.tpot_p95_s)
-        for chip, model in batch.pairs
-    ]
+    limits: dict[str, Any] = {"mix": batch.mix, "ttft_p95_s": batch.ttft_p95_s, "tpot_p95_s": batch.tpot_p95_s}
+    used = calibration_current()
+    questions = [rating_question(chip=chip, model=model, calibration=used, **limits) for chip, model in batch.pairs]
     refusals = {digest: bool(row.refusal) for digest, row in ratings_lookup(questions).items()}
     for at, question in enumerate(questions):
         on_progress(at / len(questions), "rate")

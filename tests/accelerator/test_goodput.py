@@ -203,6 +203,17 @@ def test_a_refusal_says_why(chip, model, options, reason):
     assert json.dumps(rating.as_dict(), allow_nan=False)
 
 
+def test_chips_of_a_host_that_a_layout_cannot_use_count_as_its_own():
+    r1 = profile_mix("r1-reasoning")
+    strict, loose = (found("inferentia2", "qwen2-57b-a14b", mix=r1, slo=Slo(ttft_s, 0.05)) for ttft_s in (2, 3))
+    assert (chip_get("inferentia2").host_chips, strict.chips) == (12, 8)
+    for rating in (strict, loose):
+        assert rating.counted_chips == 12
+        assert rating.tok_s_per_chip == pytest.approx(rating.tok_s.p50 / 12)
+        assert rating.as_dict()["counted_chips"] == 12
+    assert loose.tok_s_per_chip >= strict.tok_s_per_chip
+
+
 def test_a_missing_figure_is_named():
     rating = found("hygon-bw1000", "olmo-2-32b")
     assert re.search("hygon-bw1000 has no .*: no figure is published", rating.refusal), rating.refusal

@@ -36,7 +36,7 @@ def test_a_rating_as_text(capsys):
             float, re.search(rf"^{re.escape(title)} +(\S+) +(\S+) +(\S+)$", text, re.MULTILINE).groups()
         )
         assert 0 < p10 < p50 < p90, title
-    assert re.search(r"^bound by +(ttft|tpot); kernels pooled$", text, re.MULTILINE)
+    assert re.search(r"^bound by +(ttft|tpot); calibrated-pair$", text, re.MULTILINE)
     assert re.search(r"^uncertain by +\w+ \([+-]\d+% to [+-]\d+%\)", text, re.MULTILINE)
 
 

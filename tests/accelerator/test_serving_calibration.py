@@ -361,7 +361,7 @@ def test_every_chip_here_is_measured(calibration):
     assert len(names) == len(CHIPS)
 
 
-def test_the_band_is_wider_still_where_the_engine_was_never_measured(calibration):
+def test_a_band_has_widths_of_its_own_where_the_engine_was_never_measured(calibration):
     widened = replace(calibration, widths={f"{SHEET}|tpot": 1.0, f"{STRANGE}|tpot": 2.0})
     known, unknown = (asked({"chip": UNSEEN, "metric": "tpot_ms", "engine": engine}) for engine in ("vLLM", "SGLang"))
     for rows, expected in ((known, 1.0), (unknown, 2.0)):

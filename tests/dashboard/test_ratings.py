@@ -93,8 +93,8 @@ def test_exchange_ratios_are_those_of_the_stored_ratings(stored):
 def test_what_a_new_calibration_made_old_is_not_shown(stored, monkeypatch):
     fingerprint = goodput.engine_fingerprint
 
-    def calibrated(chip, model):
-        return "new" if chip.slug == "l4" else fingerprint(chip, model)
+    def calibrated(chip, model, calibration):
+        return "new" if chip.slug == "l4" else fingerprint(chip, model, calibration)
 
     monkeypatch.setattr(goodput, "engine_fingerprint", calibrated)
     assert [row["chip"] for row in ratings_page(choice()).tables[0].rows] == ["h20-96"]

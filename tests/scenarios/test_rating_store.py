@@ -8,6 +8,7 @@ from django.utils import timezone
 
 from accelerator import MissingFigureError, Slo, UnknownChipError, chip_get, goodput, model_get, profile_mix
 from scenarios import rating_store
+from scenarios.calibrations import calibration_rollback
 from scenarios.models import RatingBatch, StoredRating
 from scenarios.rating_store import (
     BATCHES,
@@ -21,6 +22,7 @@ from scenarios.rating_store import (
     rating_lookup,
 )
 from scenarios.tasks import ratings_execute, sweep
+from tests.calibrations import row, version_make
 from tests.scenarios.rating_questions import FAST, LIMITS, OTHER, REFUSED, question
 
 QUEUE = "celery"
@@ -54,8 +56,10 @@ def searches(monkeypatch):
 def test_a_second_call_is_a_lookup(db, searches, django_assert_num_queries):
     assert rating_lookup(question()) is None
     first = rating_get_or_compute(question())
+    with django_assert_num_queries(1):  # which calibration is in use
+        asked = question()
     with django_assert_num_queries(1):
-        again = rating_get_or_compute(question())
+        again = rating_get_or_compute(asked)
     assert again.pk == first.pk
     assert len(searches) == 1
     assert first.tok_s_per_chip > 0
@@ -108,11 +112,11 @@ def test_a_defect_is_not_stored_as_a_refusal(db, monkeypatch):
     ],
     ids=str,
 )  # fmt: skip
-def test_every_input_is_in_the_digest(changed):
+def test_every_input_is_in_the_digest(db, changed):
     assert question(**changed).digest != question().digest
 
 
-def test_the_digest_follows_from_contents_and_not_from_objects():
+def test_the_digest_follows_from_contents_and_not_from_objects(db):
     asked = question()
     chip = asked.chip
     same = chip.varied("memory_byte", chip.memory_byte.value)
@@ -127,8 +131,8 @@ def test_calibrating_one_chip_makes_its_own_ratings_old_and_no_others(db, search
     ours, theirs = rating_get_or_compute(question()), rating_get_or_compute(question(**OTHER))
     fingerprint = goodput.engine_fingerprint
 
-    def calibrated(chip, model):
-        return "new" if chip.slug == FAST["chip"] else fingerprint(chip, model)
+    def calibrated(chip, model, calibration):
+        return "new" if chip.slug == FAST["chip"] else fingerprint(chip, model, calibration)
 
     monkeypatch.setattr(goodput, "engine_fingerprint", calibrated)
     assert [rating_is_current(row) for row in (ours, theirs)] == [False, True]
@@ -136,6 +140,19 @@ def test_calibrating_one_chip_makes_its_own_ratings_old_and_no_others(db, search
     assert rating_get_or_compute(question()).pk != ours.pk
     assert rating_get_or_compute(question(**OTHER)).pk == theirs.pk
     assert [chip for chip, _ in searches] == ["h20-96", "l4", "h20-96"]
+
+
+def test_own_points_make_ratings_of_their_chip_old_and_going_back_makes_them_current(db, published):
+    ours, theirs = rating_get_or_compute(question()), rating_get_or_compute(question(**OTHER))
+    version = version_make(row("own-1"), row("own-2", concurrency="16", value="300"))
+    assert [rating_is_current(one) for one in (ours, theirs)] == [False, True]
+    again = rating_get_or_compute(question())
+    assert again.tok_s_per_chip < ours.tok_s_per_chip
+    stood_on = [one.payload["rating"]["calibration_digest"] for one in (ours, again)]
+    assert stood_on == [published.digest, version.digest]
+    calibration_rollback(owner=None)
+    assert [rating_is_current(one) for one in (ours, theirs, again)] == [True, True, False]
+    assert rating_get_or_compute(question()).pk == ours.pk
 
 
 def test_a_rating_whose_chip_the_catalog_has_lost_is_not_current(db):

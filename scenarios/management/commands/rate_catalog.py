@@ -8,6 +8,7 @@ from typing import Any
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
 from accelerator import PROFILES, AcceleratorError, chips_load, models_load
+from scenarios.calibrations import calibration_current
 from scenarios.management.waiting import BAD_INPUT, RUN_FAILED, wait, worker_need
 from scenarios.rating_store import (
     MIX,
@@ -85,7 +86,12 @@ def _questions(options: dict[str, Any]) -> list[RatingQuestion]:
     """Return every pair of the chips and models for every mix; a name given twice counts once."""
     limits = {name: options[name] for name in ("ttft_p95_s", "tpot_p95_s")}
     names = product(options["mix"] or [MIX], options["model"] or models_load(), options["chip"] or chips_load())
-    return list(dict.fromkeys(rating_question(chip=chip, model=model, mix=mix, **limits) for mix, model, chip in names))
+    used = calibration_current()
+    return list(
+        dict.fromkeys(
+            rating_question(chip=chip, model=model, mix=mix, calibration=used, **limits) for mix, model, chip in names
+        )
+    )
 
 
 def _look(catalog: Catalog) -> tuple[bool, str]:
