@@ -21,9 +21,9 @@ from api.auth import Right
 from api.errors import ConflictError, RowsError
 from api.filters import TEXT_MAX, Param
 from api.idempotency import idempotent
-from api.resources import Door, ReadResource
+from api.resources import DRY_RUN, Door, ReadResource, is_dry_run, user_of
 from api.serializers import COMMON, BriefField, RowSerializer, ServingCalibrationSerializer, StrictSerializer
-from api.views import download, user_of
+from api.views import download
 from scenarios.accuracy import (
     BASIS_WORDS,
     GROUPS,
@@ -221,15 +221,9 @@ def rejected_dict(one: Rejection, *, is_csv: bool) -> dict[str, Any]:
     }
 
 
-def is_dry_run(request: Request) -> bool:
-    """Return whether nothing shall be stored."""
-    return bool(Param("dry_run", "", "boolean").read(request.query_params.get("dry_run", "0")))
-
-
 def draft_read(request: Request) -> dict[str, Any]:
     """Return what the points of a body make of the calibration, not stored yet."""
-    if is_dry_run(request) and "Idempotency-Key" in request.headers:
-        raise ValidationError({"dry_run": ["A dry run makes nothing: send it without an Idempotency-Key."]})
+    is_dry_run(request)
     asked = PointsSerializer(data=request.data)
     asked.is_valid(raise_exception=True)
     values = asked.validated_data
@@ -276,13 +270,14 @@ class CalibrationView(ReadResource):
         "created_at": "created_at",
     }
     search = ("note",)
+    is_global = True
     change = Right("write", ("scenarios.change_calibrationversion",))
     rights = {"activate": change, "published": change}
     buckets = {"create": "run", "points_csv": "export"}
     own_params = {"create": ("dry_run",)}
 
     @extend_schema(
-        parameters=[OpenApiParameter("dry_run", bool, description="Show what would come of it, and store nothing.")],
+        parameters=[DRY_RUN],
         request=PointsSerializer,
         responses={
             200: OpenApiResponse(CalibrationDraftSerializer, "A dry run: nothing was stored."),

@@ -17,7 +17,7 @@ from rest_framework import exceptions
 from rest_framework.response import Response
 
 from accelerator import AcceleratorError, TraceError
-from fleet.services import StaleVersionError
+from fleet.services import RowError, RowsWriteError, StaleVersionError
 
 logger = logging.getLogger(__name__)
 
@@ -52,6 +52,24 @@ class StaleError(exceptions.APIException):
 
     status_code, default_code = 412, "stale_version"
     default_detail = "Somebody has edited it since: read it again, then send your edit with the new ETag."
+
+
+class RowsStaleError(StaleError):
+    """Some of many rows were edited since they were read."""
+
+    def __init__(self, errors: Sequence[RowError]) -> None:
+        super().__init__()
+        self.places = [place_of(one) for one in errors]
+
+
+class RowsProtectedError(ConflictError):
+    """Some of many rows cannot be deleted."""
+
+    default_code = "protected"
+
+    def __init__(self, errors: Sequence[RowError]) -> None:
+        super().__init__("; ".join(dict.fromkeys(one.message for one in errors[:5])))
+        self.places = [place_of(one) for one in errors]
 
 
 class MissingMatchError(exceptions.APIException):
@@ -142,6 +160,8 @@ def _known(error: Exception) -> exceptions.APIException | None:  # noqa: PLR0911
             return exceptions.ValidationError({"": [str(error)]})
         case StaleVersionError():
             return StaleError()
+        case RowsWriteError():
+            return RowsStaleError(error.errors) if error.stale else RowsError([place_of(one) for one in error.errors])
         case ProtectedError():
             names = ", ".join(sorted({str(row._meta.verbose_name_plural) for row in error.protected_objects}))
             return ConflictError(f"It is used by {names}: delete those first.", code="protected")
@@ -177,10 +197,15 @@ def _as_dict(error: django_errors.ValidationError) -> dict[str, list[str]]:
     return {"": list(error.messages)}
 
 
+def place_of(error: RowError) -> dict[str, Any]:
+    """Return what is wrong with one of many rows as a problem lists it."""
+    return {"field": error.field or None, "index": error.index, "message": error.message}
+
+
 def _places(error: exceptions.APIException) -> list[dict[str, Any]]:
     if isinstance(error, BodyError):
         return [{"field": None, "line": error.line, "column": error.column, "message": str(error.detail)}]
-    if isinstance(error, RowsError):
+    if isinstance(error, RowsError | RowsStaleError | RowsProtectedError):
         return error.places
     if not isinstance(error, exceptions.ValidationError):
         return []

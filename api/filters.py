@@ -6,15 +6,18 @@ import difflib
 import math
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date, datetime
-from functools import cache
+from decimal import Decimal
+from functools import cache, partial, reduce
+from operator import or_
 from typing import Any
 
 from django.db import models
 from django.db.models import Q, QuerySet
 from django.utils import timezone
 from django.utils.dateparse import parse_datetime
+from drf_spectacular.utils import OpenApiParameter
 from rest_framework.exceptions import ValidationError
 from rest_framework.filters import BaseFilterBackend
 from rest_framework.pagination import BasePagination
@@ -22,9 +25,14 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.utils.urls import replace_query_param
 
+from fleet.access import region_limit
+from fleet.inventory import BY_KIND, key_paths
+from scenarios.seen import seen
+
 LIMIT, LIMIT_MAX, OFFSET_MAX = 50, 1000, 2**31 - 1
 TEXT_MAX = 200
 INTEGER = re.compile(r"-?[0-9]{1,18}")
+DECIMAL = re.compile(r"-?[0-9]{1,12}(\.[0-9]{1,2})?")
 SHAPING = ("fields", "brief")
 
 
@@ -49,6 +57,12 @@ def _number(raw: str) -> float:
     if not math.isfinite(value):
         raise ValueError("a number is needed")
     return value
+
+
+def _decimal(raw: str) -> Decimal:
+    if not DECIMAL.fullmatch(raw):
+        raise ValueError("a decimal number with two places at most is needed")
+    return Decimal(raw)
 
 
 def _boolean(raw: str) -> bool:
@@ -92,6 +106,7 @@ KINDS: Mapping[str, Kind] = {
     "text": Kind(_text, {"type": "string", "maxLength": TEXT_MAX}, ("", "n", "ic", "isw")),
     "integer": Kind(_integer, {"type": "integer"}, ORDERED),
     "number": Kind(_number, {"type": "number"}, ORDERED),
+    "decimal": Kind(_decimal, {"type": "string", "pattern": rf"^{DECIMAL.pattern}$"}, ORDERED),
     "date": Kind(_date, {"type": "string", "format": "date"}, ORDERED),
     "datetime": Kind(_datetime, {"type": "string", "format": "date-time"}, ORDERED),
     "boolean": Kind(_boolean, {"type": "boolean"}, ("",)),
@@ -100,27 +115,55 @@ LOOKUPS = {"ic": "icontains", "isw": "istartswith", "lt": "lt", "lte": "lte", "g
 
 
 # --- which parameters a list takes ---
+Within = Callable[[QuerySet[Any]], QuerySet[Any]]
+"""Leaves of some rows those that an account sees."""
+
+
 @dataclass(frozen=True, slots=True)
 class Param:
-    """One query parameter: the path through the models, the kind of value, the suffix, and the choices if few."""
+    """One query parameter: the path through the models, the kind of value, the suffix, and the choices if few.
+
+    `relation` is the part of the path that leads to another row, of the model `related`; `key` are the paths of the
+    texts of its key, where that has several.
+    """
 
     name: str
     path: str
     kind: str
     suffix: str = ""
-    choices: tuple[str, ...] = ()
+    choices: tuple[Any, ...] = ()
+    relation: str = ""
+    related: type[models.Model] | None = None
+    key: tuple[str, ...] = ()
 
-    def condition(self, raws: Sequence[str]) -> Q:
-        """Return what a parameter asks for; several values are alternatives."""
+    def condition(self, raws: Sequence[str], within: Within | None = None) -> Q:
+        """Return what a parameter asks for; several values are alternatives.
+
+        Where an account sees a part of the rows (`within`), a related row that it does not see matches nothing: neither
+        what is found nor what is left out tells of it.
+        """
         values = [self.read(raw) for raw in raws]
-        if self.suffix in {"", "n"}:
-            chosen = Q(**{f"{self.path}__in": values})
-            return ~chosen if self.suffix else chosen
         if self.suffix == "isnull":
             return Q(**{f"{self.path}__isnull": values[-1]})
+        if within is None or self.related is None:
+            found = self._found(values, f"{self.relation}__" if self.relation else "")
+        else:
+            related = self.related._default_manager.filter(self._found(values, ""))
+            found = Q(**{f"{self.relation}__in": within(related)})
+        return ~found if self.suffix == "n" else found
+
+    def _found(self, values: Sequence[Any], start: str) -> Q:
+        path = start + (self.path.removeprefix(f"{self.relation}__") if self.relation else self.path)
+        if self.suffix in {"", "n"}:
+            keys = [value for value in values if self.key and "/" in value]
+            found = Q(**{f"{path}__in": [value for value in values if value not in keys]})
+            for parts in (key.split("/") for key in keys):
+                if len(parts) == len(self.key):
+                    found |= Q(**{start + part: text for part, text in zip(self.key, parts, strict=True)})
+            return found
         found = Q()
         for value in values:
-            found |= Q(**{f"{self.path}__{LOOKUPS[self.suffix]}": value})
+            found |= Q(**{f"{path}__{LOOKUPS[self.suffix]}": value})
         return found
 
     def read(self, raw: str) -> Any:
@@ -132,43 +175,91 @@ class Param:
                 {self.name: [f"{str(error)[:1].upper()}{str(error)[1:]}, not {raw[:40]!r}."]}
             ) from None
         if self.choices and value not in self.choices:
-            raise ValidationError({self.name: [f"{raw[:40]!r} is none of: {', '.join(self.choices)}."]})
+            there = ", ".join(str(choice) or "(empty)" for choice in self.choices)
+            raise ValidationError({self.name: [f"{raw[:40]!r} is none of: {there}."]})
         return value
 
     def schema(self) -> dict[str, Any]:
         """Return the parameter as OpenAPI describes it."""
         item = dict(KINDS[self.kind].schema)
         if self.choices:
-            item = {"type": "string", "enum": list(self.choices)}
+            item = {"type": item["type"], "enum": list(self.choices)}
         shape = item if self.kind == "boolean" else {"type": "array", "items": item}
         return {"name": self.name, "in": "query", "required": False, "schema": shape}
 
 
+@dataclass(frozen=True, slots=True)
+class DayParam(Param):
+    """What stands on a day. `path` is the first day of a row, `last` the first day on which it is gone, if any."""
+
+    last: str = ""
+
+    def condition(self, raws: Sequence[str], within: Within | None = None) -> Q:
+        """Return what stands on the day."""
+        if len(raws) > 1:
+            raise ValidationError({self.name: ["Only one day is taken."]})
+        day = self.read(raws[0])
+        found = Q(**{f"{self.path}__lte": day}) | Q(**{f"{self.path}__isnull": True})
+        if self.last:
+            found &= Q(**{f"{self.last}__gt": day}) | Q(**{f"{self.last}__isnull": True})
+        return found
+
+    def schema(self) -> dict[str, Any]:
+        """Return the parameter as OpenAPI describes it."""
+        text = "Only what stands, or holds, on this day by its own dates."
+        return {
+            "name": self.name,
+            "in": "query",
+            "required": False,
+            "schema": KINDS["date"].schema,
+            "description": text,
+        }
+
+
 @cache
 def params_of(model: type[models.Model], filters: tuple[tuple[str, str], ...]) -> dict[str, Param]:
-    """Return the parameters for (name, path) pairs; related objects are named by their slug, or by `_id`."""
+    """Return the parameters for (name, path) pairs; related objects are named by their slug or key, or by `_id`."""
     params: dict[str, Param] = {}
     for name, path in filters:
         field = _field_at(model, path)
         if isinstance(field, models.ForeignKey):
             related = field.related_model
             if any(other.name == "slug" for other in related._meta.get_fields()):
-                _add(params, name, f"{path}__slug", related._meta.get_field("slug"))
-            _add(params, f"{name}_id", f"{path}_id", related._meta.pk, is_empty=field.null)
+                key = key_paths(related) if str(related._meta.model_name) in BY_KIND else ()
+                key = key if len(key) > 1 else ()
+                _add(params, Param(name, f"{path}__slug", "text", relation=path, related=related, key=key))
+            by_id = Param(f"{name}_id", f"{path}__pk", "integer", relation=path, related=related)
+            _add(params, by_id, suffixes=("", "n"))
+            if field.null:
+                params[f"{name}_id__isnull"] = Param(f"{name}_id__isnull", path, "boolean", "isnull")
         else:
-            _add(params, name, path, field, is_empty=field.null)
+            relation, other = relation_of(model, path)
+            choices = tuple(value for value, _ in field.choices or ())
+            choices += ("",) if choices and field.blank and isinstance(field, models.CharField) else ()
+            param = Param(name, path, kind_of(field), choices=choices, relation=relation, related=other)
+            _add(params, param, suffixes=("", "n") if choices else None)
+            if field.null:
+                params[f"{name}__isnull"] = Param(f"{name}__isnull", path, "boolean", "isnull")
     return params
 
 
-def _add(params: dict[str, Param], name: str, path: str, field: Any, *, is_empty: bool = False) -> None:
-    choices = tuple(str(value) for value, _ in field.choices or ())
-    kind = _kind_of(field)
-    suffixes = ("", "n") if choices or path.endswith("_id") else KINDS[kind].suffixes
-    for suffix in suffixes:
-        full = f"{name}__{suffix}" if suffix else name
-        params[full] = Param(full, path, kind, suffix, choices)
-    if is_empty:
-        params[f"{name}__isnull"] = Param(f"{name}__isnull", path, "boolean", "isnull")
+@cache
+def search_of(model: type[models.Model], search: tuple[str, ...]) -> tuple[Param, ...]:
+    """Return what `?q=` looks into."""
+    ways = {path: relation_of(model, path) for path in search}
+    return tuple(Param("q", path, "text", "ic", relation=way[0], related=way[1]) for path, way in ways.items())
+
+
+def _add(params: dict[str, Param], param: Param, *, suffixes: tuple[str, ...] | None = None) -> None:
+    for suffix in KINDS[param.kind].suffixes if suffixes is None else suffixes:
+        full = f"{param.name}__{suffix}" if suffix else param.name
+        params[full] = replace(param, name=full, suffix=suffix)
+
+
+def relation_of(model: type[models.Model], path: str) -> tuple[str, type[models.Model] | None]:
+    """Return the part of a path that leads to another row, and that row's model."""
+    relation, _, _ = path.rpartition("__")
+    return relation, _field_at(model, relation).related_model if relation else None
 
 
 def _field_at(model: type[models.Model], path: str) -> Any:
@@ -179,11 +270,13 @@ def _field_at(model: type[models.Model], path: str) -> Any:
     return field
 
 
-def _kind_of(field: Any) -> str:
+def kind_of(field: Any) -> str:
+    """Return the kind of the values of a column."""
     table: tuple[tuple[type[Any], str], ...] = (
         (models.BooleanField, "boolean"),
         (models.DateTimeField, "datetime"),
         (models.DateField, "date"),
+        (models.DecimalField, "decimal"),
         (models.FloatField, "number"),
         (models.IntegerField, "integer"),
         (models.CharField, "text"),
@@ -212,15 +305,17 @@ class StrictFilter(BaseFilterBackend):
         """Narrow and order; only lists have parameters of this kind."""
         if view.action != "list":
             return queryset
-        params = view.params()
-        for name in request.query_params:
-            if name in params:
-                queryset = queryset.filter(params[name].condition(request.query_params.getlist(name)))
-        if view.search and (text := request.query_params.get("q", "")):
-            found = Q()
-            for path in view.search:
-                found |= Q(**{f"{path}__icontains": Param("q", path, "text").read(text)})
-            queryset = queryset.filter(found)
+        params, query = view.params(), request.query_params
+        asked = [(params[name], query.getlist(name)) for name in query if name in params]
+        model: Any = queryset.model
+        texts = search_of(model, tuple(view.search)) if query.get("q") else ()
+        crosses = any(param.related for param in (*texts, *(param for param, _ in asked)))
+        is_limited = crosses and region_limit(request.user) is not None
+        within = partial(seen, user=request.user) if is_limited else None
+        for param, raws in asked:
+            queryset = queryset.filter(param.condition(raws, within))
+        if texts:
+            queryset = queryset.filter(reduce(or_, (param.condition([query["q"]], within) for param in texts)))
         return queryset.order_by(*ordering_read(request, view)) if "ordering" in request.query_params else queryset
 
     def get_schema_operation_parameters(self, view: Any) -> list[dict[str, Any]]:
@@ -268,6 +363,13 @@ def fields_read(request: Request, known: Sequence[str]) -> list[str] | None:
 
 
 # --- pages ---
+PAGE = (
+    OpenApiParameter("limit", {"type": "integer", "minimum": 1, "maximum": LIMIT_MAX, "default": LIMIT}),
+    OpenApiParameter("offset", {"type": "integer", "minimum": 0, "maximum": OFFSET_MAX, "default": 0}),
+)
+"""Parameters of a list without filters, as the schema shows them."""
+
+
 class StrictPages(BasePagination):
     """`limit` and `offset`, or an opaque `cursor` that stays right while rows come and go."""
 

@@ -2,12 +2,17 @@
 
 import hashlib
 from collections.abc import Iterable, Mapping
-from typing import Any
+from contextlib import ExitStack, suppress
+from dataclasses import replace
+from typing import Any, cast
 
 import orjson
 from django.conf import settings
+from django.contrib.auth.models import User
 from django.db.models import Model, QuerySet
+from drf_spectacular.utils import OpenApiParameter
 from rest_framework import mixins, viewsets
+from rest_framework.exceptions import PermissionDenied, ValidationError
 from rest_framework.parsers import MultiPartParser
 from rest_framework.request import Request
 from rest_framework.response import Response
@@ -18,12 +23,18 @@ from api.auth import Right
 from api.errors import MissingMatchError, StaleError, TooLargeError
 from api.filters import SHAPING, Param, fields_read, params_check, params_of
 from api.idempotency import idempotent
+from api.seen import GLOBAL
 from api.throttles import Allowance
+from fleet.access import region_limit
+from fleet.audit import NAME_MOST, WHY_MOST, Author, author_current, text_is_sound, writing_as
 from fleet.services import row_delete
+from scenarios.seen import seen
 
 BODY_MAX_BYTE = 2**20
 FORM_EXTRA_BYTE = 2**16  # boundaries and names around an uploaded file
 SAFE = ("GET", "HEAD", "OPTIONS")
+REASON = "X-Change-Reason"
+DRY_RUN = OpenApiParameter("dry_run", bool, description="Show what would come of it, and store nothing.")
 VERBS = {"POST": "add", "PUT": "change", "PATCH": "change", "DELETE": "delete"}
 
 
@@ -33,6 +44,9 @@ class Door(APIView):
     rights: Mapping[str, Right] = {}
     buckets: Mapping[str, str] = {}
     own_params: Mapping[str, tuple[str, ...]] = {}
+    body_max_byte = BODY_MAX_BYTE
+    is_global = False
+    """Whether what is written here holds in every region: an account that is limited to some does not write it."""
     allowance: Allowance | None = None
 
     @property
@@ -59,12 +73,21 @@ class Door(APIView):
         """Return the query parameters that the request may carry."""
         return self.own_params.get(self.verb, ())
 
+    def dispatch(self, request: Any, *args: Any, **kwargs: Any) -> Any:
+        """Answer; what is written meanwhile is logged in the name of who has come in."""
+        with ExitStack() as self.signing:
+            return super().dispatch(request, *args, **kwargs)
+
     def initial(self, request: Request, *args: Any, **kwargs: Any) -> None:
         """Let in who may come in, then look at the parameters and the size of the body."""
         super().initial(request, *args, **kwargs)
         params_check(request, self.allowed_params())
+        if request.method not in SAFE and request.user.is_authenticated:
+            if self.is_global and getattr(self, "action", "") is not None and region_limit(request.user) is not None:
+                raise PermissionDenied(GLOBAL, code="region_limited")
+            self.signing.enter_context(writing_as(author_read(request)))
         form = any(issubclass(parser, MultiPartParser) for parser in self.parser_classes)
-        limit_byte = settings.TRACE_MAX_BYTE + FORM_EXTRA_BYTE if form else BODY_MAX_BYTE
+        limit_byte = settings.TRACE_MAX_BYTE + FORM_EXTRA_BYTE if form else self.body_max_byte
         length = str(request.META.get("CONTENT_LENGTH") or "0")
         if length.isdigit() and int(length) > limit_byte:
             raise TooLargeError(f"The body is larger than {limit_byte} byte.")
@@ -94,6 +117,10 @@ class ReadResource(Door, mixins.ListModelMixin, mixins.RetrieveModelMixin, views
         """The model of the rows."""
         view: Any = self
         return view.queryset.model
+
+    def get_queryset(self) -> QuerySet[Any]:
+        """Return what the account sees; of all other rows it is as if they were not there."""
+        return seen(super().get_queryset(), getattr(self.request, "user", None))
 
     def params(self) -> dict[str, Param]:
         """Return the filters of the list."""
@@ -138,6 +165,10 @@ class EditResource(ReadResource):
     @idempotent()
     def create(self, request: Request, *args: Any, **kwargs: Any) -> Response:
         """Make one."""
+        return self.make(request)
+
+    def make(self, request: Request) -> Response:
+        """Store what a body says, and show it."""
         serializer = self.get_serializer(data=request.data)
         serializer.is_valid(raise_exception=True)
         row = serializer.save(**self.made_with())
@@ -178,6 +209,30 @@ class EditResource(ReadResource):
         if not version_is_named(row.version, raw):
             raise StaleError
         return True
+
+
+def user_of(request: Request) -> User:
+    """Return who asks; the rights have made sure that it is somebody."""
+    return cast("User", request.user)
+
+
+def author_read(request: Request) -> Author:
+    """Return who writes, by what way it has come in, and why, as `X-Change-Reason` says; UTF-8 is read there too."""
+    why = request.headers.get(REASON, "")
+    with suppress(UnicodeError):
+        why = why.encode("latin-1").decode()
+    if len(why) > WHY_MOST or not text_is_sound(why):
+        raise ValidationError({REASON: [f"A text of at most {WHY_MOST} characters is needed."]})
+    user = user_of(request)
+    return replace(author_current(), user_id=user.pk, name=user.get_username()[:NAME_MOST], why=why)
+
+
+def is_dry_run(request: Request) -> bool:
+    """Return whether nothing shall be stored."""
+    dry = bool(Param("dry_run", "", "boolean").read(request.query_params.get("dry_run", "0")))
+    if dry and "Idempotency-Key" in request.headers:
+        raise ValidationError({"dry_run": ["A dry run makes nothing: send it without an Idempotency-Key."]})
+    return dry
 
 
 def shape_of(request: Request) -> str:

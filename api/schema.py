@@ -11,11 +11,16 @@ from drf_spectacular.utils import OpenApiParameter, extend_schema
 from rest_framework.exceptions import ValidationError
 from rest_framework.request import Request
 
+from api.bulk import ROWS_MOST, RowsWrittenSerializer
 from api.errors import MEDIA_TYPE
-from api.resources import Door
+from api.resources import DRY_RUN, REASON, Door
+from api.serializers import INTEGER_MAX
+from fleet.audit import WHY_MOST
+from fleet.inventory import INVENTORY, Entry
 
 ALWAYS = (400, 401, 403, 429, 500, 503)
 WITH_BODY = (409, 413, 415, 422)
+MANY = ("edit_rows", "delete_rows")
 MEANINGS = {
     400: "The request cannot be read; `errors` names the places.",
     401: "Nobody is signed in, or the token opens nothing.",
@@ -60,6 +65,12 @@ PROBLEM = {
 }
 FIELDS = OpenApiParameter("fields", str, description="Fields to show, with commas; default: all.")
 BRIEF = OpenApiParameter("brief", bool, description="Show id, url, display and slug alone.")
+CHANGE_REASON = OpenApiParameter(
+    REASON,
+    {"type": "string", "maxLength": WHY_MOST},
+    OpenApiParameter.HEADER,
+    description="Why: it is kept in the log of changes.",
+)
 IF_NONE_MATCH = OpenApiParameter(
     "If-None-Match", str, OpenApiParameter.HEADER, description="ETag that you have: 304 if it is still the present one."
 )
@@ -119,6 +130,99 @@ class OperationSchema(AutoSchema):
         return bodies
 
 
+class RowsSchema(OperationSchema):
+    """Operations on rows of the fleet: one or many in a body, a row or a report of what was done in the answer."""
+
+    def get_operation_id(self) -> str:
+        """Tell the operations on many rows from those on one."""
+        name: str = super().get_operation_id()
+        return (
+            name.replace("_partial_update", "_bulk_partial_update").replace("_destroy", "_bulk_destroy")
+            if (self._verb in MANY)
+            else name
+        )
+
+    def get_override_parameters(self) -> Any:
+        """Add what writes may carry."""
+        found = super().get_override_parameters()
+        return [*found, DRY_RUN, CHANGE_REASON] if self.method in {"POST", "PATCH", "DELETE"} else found
+
+    @property
+    def _entry(self) -> Entry:
+        view: Any = self.view
+        return view.entry
+
+    @property
+    def _verb(self) -> str:
+        return str(getattr(self.view, "action", None) or self.method.lower())
+
+    def _get_request_body(self, direction: Literal["request", "response"] = "request") -> Any:
+        """Describe one row, an array of rows, of edits, or of names."""
+        if self._verb == "delete_rows":
+            return {"content": {"application/json": {"schema": self._array(self._names())}}, "required": True}
+        body = super()._get_request_body(direction)
+        if self._verb not in {"create", "edit_rows"}:
+            return body
+        media = body["content"]["application/json"]
+        if self._verb == "create":
+            media["schema"] = {"oneOf": [media["schema"], self._array(media["schema"])]}
+        else:
+            media["schema"] = self._array({"$ref": f"#/components/schemas/{edit_name(self._entry)}"})
+        return {**body, "required": True}
+
+    def _names(self) -> dict[str, Any]:
+        """Describe what names a row to be deleted."""
+        entry = self._entry
+        number = {"type": "integer", "minimum": 1, "maximum": INTEGER_MAX}
+        texts = {"type": ["string", "integer"]}
+        properties = {"id": number, "version": number, **dict.fromkeys(entry.key, texts)}
+        of_object = {"type": "object", "properties": properties, "additionalProperties": False}
+        return {"oneOf": [number, {"type": "string"}, of_object]}
+
+    @staticmethod
+    def _array(items: dict[str, Any]) -> dict[str, Any]:
+        return {"type": "array", "items": items, "minItems": 1, "maxItems": ROWS_MOST}
+
+    def _get_response_bodies(self, direction: Literal["request", "response"] = "response") -> dict[str, Any]:
+        bodies = super()._get_response_bodies(direction)
+        report = {"application/json": {"schema": self.resolve_serializer(RowsWrittenSerializer, "response").ref}}
+        if self._verb in MANY:
+            bodies.pop("204", None)
+            bodies["200"] = {"content": report, "description": "What was done with each row."}
+            conflict = bodies["409"] if "409" in bodies else bodies["400"]
+            bodies |= {
+                "412": {**conflict, "description": MEANINGS[412]},
+                "413": {**conflict, "description": MEANINGS[413]},
+            }
+        elif self._verb == "create":
+            one = bodies["201"]["content"]["application/json"]["schema"]
+            both = {"application/json": {"schema": {"anyOf": [one, report["application/json"]["schema"]]}}}
+            bodies["201"] = {"content": both, "description": "The row; of an array, what was done with each."}
+            bodies["200"] = {"content": report, "description": "A dry run: nothing was stored."}
+        elif self._verb == "partial_update":
+            one = bodies["200"]["content"]["application/json"]["schema"]
+            both = {"application/json": {"schema": {"anyOf": [one, report["application/json"]["schema"]]}}}
+            bodies["200"] = {"content": both, "description": "The row; of a dry run, what would be done."}
+        elif self._verb == "destroy":
+            bodies["200"] = {"content": report, "description": "A dry run: nothing was deleted."}
+        return bodies
+
+
+def edit_name(entry: Entry) -> str:
+    """Return the name of the component that describes one of many edits."""
+    return f"{entry.model.__name__}EditRequest"
+
+
+def edits_describe(components: dict[str, Any]) -> None:
+    """Describe the edits of many rows: those of one, with what names the row and the version that was read."""
+    number = {"type": "integer", "minimum": 1, "maximum": INTEGER_MAX}
+    for entry in INVENTORY.values():
+        one = components[f"Patched{entry.model.__name__}Request"]
+        properties = {"id": number, "version": number, **one["properties"]}
+        text = f"An edit of a row that `id` or {' and '.join(f'`{name}`' for name in entry.key)} names."
+        components[edit_name(entry)] = {**one, "properties": properties, "description": text}
+
+
 def finish(result: dict[str, Any], **_: Any) -> dict[str, Any]:
     """Add the problem; a request takes no unknown field, and a row may lack any field, for `?fields=` chooses."""
     components = result["components"]["schemas"]
@@ -127,6 +231,7 @@ def finish(result: dict[str, Any], **_: Any) -> dict[str, Any]:
             component["additionalProperties"] = False
         elif {"url", "display"} <= set(component.get("properties", ())):
             component.pop("required", None)
+    edits_describe(components)
     components["Problem"] = PROBLEM
     return result
 

@@ -1,11 +1,11 @@
 """Rows and questions as JSON, and back. What may be saved is the services' decision."""
 
 import difflib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import cached_property
 from typing import Any
 
-from django.db.models import Model
+from django.db.models import Model, Q
 from drf_spectacular.extensions import OpenApiSerializerFieldExtension
 from drf_spectacular.utils import extend_schema_field
 from rest_framework import serializers
@@ -14,18 +14,21 @@ from rest_framework.reverse import reverse
 from accelerator import UnknownNameError, chip_get, model_get, profile_mix
 from accelerator.serving_calibration import ServingCalibration
 from api.models import Token
+from api.seen import entry_of, is_shown
 from fleet import services as fleet_services
-from fleet.models import Delivery, Hall, Host, HostType, Rack, Readiness, Region, Row, Service, Site
+from fleet.access import region_limit
+from fleet.inventory import key_paths
 from scenarios.calibrations import calibration_current
 from scenarios.models import Report, Run, Scenario, Schedule, StoredRating, Trace
 from scenarios.rating_store import EXCHANGE_MOST, MIX, TPOT_P95_S, TTFT_P95_S, phase_shown, rating_is_current
 from scenarios.schedules import schedule_next, schedule_save
+from scenarios.seen import seen, services_seen
 from scenarios.services import scenario_save
 
 INTEGER_MAX = 2**31 - 1
+NAME_MOST = 64  # characters of one text of a key
 COMMON = ["id", "url", "display"]
 KEPT = ["version", "created_at", "updated_at"]
-DATES = ["planned_on", "in_service_on", "out_of_service_on"]
 
 
 def row_url(row: Model, request: Any, suffix: str = "detail") -> str:
@@ -34,35 +37,84 @@ def row_url(row: Model, request: Any, suffix: str = "detail") -> str:
 
 
 class BriefField(serializers.RelatedField[Any, Any, Any]):
-    """A related row: shown in brief, taken as its slug or its id."""
+    """A related row: shown in brief, taken as its id, its slug, or its key, as `dc01/h1/a` for a row of racks.
+
+    One that the account does not see is shown as null and cannot be named.
+    """
 
     default_error_messages = {
         "missing": "There is no {what} {value!r}.",
-        "wrong": "The slug or the id of a {what} is needed.",
+        "wrong": "The {how}id of a {what} is needed.",
     }
+
+    def __init__(self, *, may_hide: bool = False, **options: Any) -> None:
+        super().__init__(**options)
+        self.may_hide = may_hide
 
     def use_pk_only_optimization(self) -> bool:
         """The whole row is shown."""
         return False
 
-    def to_representation(self, row: Any) -> dict[str, Any]:
+    @property
+    def user(self) -> Any:
+        """The account that asks."""
+        return getattr(self.context.get("request"), "user", None)
+
+    def to_representation(self, row: Any) -> dict[str, Any] | None:
         """Return the row in brief."""
+        if not is_shown(row, self.user):
+            return None
         shown = {"id": row.pk, "url": row_url(row, self.context.get("request")), "display": str(row)}
         return {**shown, "slug": row.slug} if hasattr(row, "slug") else shown
 
     def to_internal_value(self, value: Any) -> Any:
-        """Find the row."""
+        """Find the row; where many are read at once, they were found before."""
         queryset = self.get_queryset()
         assert queryset is not None  # noqa: S101 -- a field that is only read is never asked
-        what = queryset.model._meta.verbose_name
-        if isinstance(value, bool) or not isinstance(value, int | str):
-            self.fail("wrong", what=what)
-        if isinstance(value, str) and (not hasattr(queryset.model, "slug") or "\x00" in value):
-            self.fail("wrong", what=what)
-        row = queryset.filter(**{"pk" if isinstance(value, int) else "slug": value}).first()
+        model = queryset.model
+        what = model._meta.verbose_name
+        if not self.can_name(model, value):
+            self.fail("wrong", what=what, how=name_words(model))
+        found: Mapping[Any, Any] = self.context.get("found", {})
+        if model in found:
+            row = found[model].get(value)
+        else:
+            row = seen(queryset, self.user).filter(rows_named(model, [value])).first()
         if row is None:
             self.fail("missing", what=what, value=value if isinstance(value, int) else value[:80])
         return row
+
+    @staticmethod
+    def can_name(model: type[Model], value: Any) -> bool:
+        """Return whether a value is of a type that names a row."""
+        if isinstance(value, str):
+            return bool(name_paths(model)) and "\x00" not in value
+        return isinstance(value, int) and not isinstance(value, bool)
+
+
+def name_paths(model: type[Model]) -> tuple[str, ...]:
+    """Return the paths of the texts that a row is named by beside its id; none for a row with an id alone."""
+    if entry_of(model):
+        return key_paths(model)
+    return ("slug",) if hasattr(model, "slug") else ()
+
+
+def name_words(model: type[Model]) -> str:
+    """Return the words for what names a row beside its id."""
+    return ("key or the " if len(name_paths(model)) > 1 else "slug or the ") if name_paths(model) else ""
+
+
+def rows_named(model: type[Model], values: Iterable[int | str]) -> Q:
+    """Return the filter of the rows that ids, slugs or keys name."""
+    paths = name_paths(model)
+    texts = [value for value in values if isinstance(value, str)]
+    found = Q(pk__in=[value for value in values if isinstance(value, int) and abs(value) < 2**63])
+    if len(paths) == 1:
+        return found | Q(**{f"{paths[0]}__in": texts}) if texts else found
+    for parts in (text.split("/") for text in texts):
+        if len(parts) == len(paths):
+            found |= Q(**dict(zip(paths, parts, strict=True)))
+    return found
 
 
 class BriefFieldSchema(OpenApiSerializerFieldExtension):
@@ -71,19 +123,22 @@ class BriefFieldSchema(OpenApiSerializerFieldExtension):
     target_class = "api.serializers.BriefField"
 
     def map_serializer_field(self, auto_schema: Any, direction: str) -> dict[str, Any]:
-        """Return slug or id for a request, the brief row for an answer."""
+        """Return the names of a row for a request, the brief row for an answer."""
         field = self.target
         model = field.queryset.model if field.queryset is not None else None
         if direction == "request":
             by_id = {"type": "integer", "minimum": 1, "maximum": INTEGER_MAX}
-            return {"oneOf": [{"type": "string", "maxLength": 50}, by_id]} if hasattr(model, "slug") else by_id
+            paths = name_paths(model) if model else ()
+            by_name = {"type": "string", "maxLength": NAME_MOST * max(1, len(paths))}
+            return {"oneOf": [by_name, by_id]} if paths else by_id
         properties = {
             "id": {"type": "integer"},
             "url": {"type": "string", "format": "uri"},
             "display": {"type": "string"},
             "slug": {"type": "string"},
         }
-        return {"type": "object", "required": COMMON, "properties": properties}
+        kind = ["object", "null"] if field.may_hide else "object"
+        return {"type": kind, "required": COMMON, "properties": properties}
 
 
 class StrictSerializer(serializers.Serializer[Any]):
@@ -145,117 +200,6 @@ class RowSerializer(StrictSerializer, serializers.ModelSerializer[Any]):
         return self.row_save(row, version=row.version)
 
 
-class RegionSerializer(RowSerializer):
-    """A region."""
-
-    class Meta:
-        model = Region
-        fields = [*COMMON, "slug", "name", *KEPT]
-        read_only_fields = fields
-
-
-class SiteSerializer(RowSerializer):
-    """A site."""
-
-    region = BriefField(read_only=True)
-
-    class Meta:
-        model = Site
-        fields = [*COMMON, "slug", "name", "region", "pue_ratio", *DATES, *KEPT]
-        read_only_fields = fields
-
-
-class HallSerializer(RowSerializer):
-    """A hall."""
-
-    site = BriefField(read_only=True)
-
-    class Meta:
-        model = Hall
-        fields = [*COMMON, "slug", "name", "site", "cooling", *KEPT]
-        read_only_fields = fields
-
-
-class RowOfRacksSerializer(RowSerializer):
-    """A row of racks."""
-
-    hall = BriefField(read_only=True)
-
-    class Meta:
-        model = Row
-        fields = [*COMMON, "slug", "hall", "position", *KEPT]
-        read_only_fields = fields
-
-
-class RackSerializer(RowSerializer):
-    """A rack."""
-
-    row = BriefField(read_only=True)
-
-    class Meta:
-        model = Rack
-        fields = [*COMMON, "slug", "row", "position", "height_u", "power_limit_w", *DATES, *KEPT]
-        read_only_fields = fields
-
-
-class HostTypeSerializer(RowSerializer):
-    """A host type."""
-
-    class Meta:
-        model = HostType
-        fields = [*COMMON, "slug", "name", "chip", "chips", "height_u", "power_w", "idle_w", "source", *KEPT]
-
-
-class HostSerializer(RowSerializer):
-    """A host."""
-
-    host_type = BriefField(read_only=True)
-    rack = BriefField(read_only=True)
-
-    class Meta:
-        model = Host
-        fields = [*COMMON, "slug", "host_type", "rack", "position_u", *DATES, *KEPT]
-        read_only_fields = fields
-
-
-class ServiceSerializer(RowSerializer):
-    """A service."""
-
-    region = BriefField(queryset=Region.objects.all())
-
-    class Meta:
-        model = Service
-        fields = [
-            *(*COMMON, "slug", "name", "region", "model", "profile", "tier"),
-            *("ttft_s", "tpot_s", "percentile", "demand_on", "demand_request_s"),
-            *("growth_ratio", "growth_low_ratio", "growth_high_ratio", "movable", "note", *KEPT),
-        ]
-
-
-class ReadinessSerializer(RowSerializer):
-    """A sign-off."""
-
-    service = BriefField(queryset=Service.objects.all())
-
-    class Meta:
-        model = Readiness
-        fields = [*COMMON, "service", "chip", "ready_on", "note", *KEPT]
-
-
-class DeliverySerializer(RowSerializer):
-    """A delivery."""
-
-    site = BriefField(queryset=Site.objects.all())
-    host_type = BriefField(queryset=HostType.objects.all())
-
-    class Meta:
-        model = Delivery
-        fields = [
-            *(*COMMON, "slug", "site", "host_type", "quantity", "expected_on", "received_on"),
-            *("slip_p50_days", "slip_p90_days", "fill_ratio", "note", *KEPT),
-        ]
-
-
 class TraceSerializer(RowSerializer):
     """A recorded workload, without its arrays."""
 
@@ -298,6 +242,20 @@ class ScenarioSerializer(RowSerializer):
             *("growth_override_ratio", "dual_run_months", "draws", "seed", "owner", "is_demo", *KEPT),
         ]
         read_only_fields = ["is_demo", *KEPT]
+
+    def validate(self, values: dict[str, Any]) -> dict[str, Any]:
+        """Who is limited to regions asks about services of theirs, by name."""
+        user = self.context["request"].user
+        if region_limit(user) is not None:
+            asked = values.get("services", self.instance.services if self.instance else [])
+            known = services_seen(user)
+            unknown = [slug for slug in asked if slug not in known]
+            if unknown or not asked:
+                what = f"Unknown service {unknown[0][:80]!r}" if unknown else "Name the services asked about"
+                raise serializers.ValidationError(
+                    {"services": [f"{what}; there are: {', '.join(known[:20]) or 'none'}."]}
+                )
+        return values
 
 
 class ScheduleSerializer(RowSerializer):

@@ -1,25 +1,33 @@
 """Addresses under /api/."""
 
+from collections.abc import Mapping
+
 from django.urls import include, path, re_path
-from rest_framework.routers import SimpleRouter
+from rest_framework.routers import Route, SimpleRouter
 
 from api import calibrations, catalog, views
+from api.changes import ChangeSetView
+from api.fleet import VIEWS
+from api.resources import ReadResource
 from api.schema import SchemaView
 
 app_name = "api"
 
-router = SimpleRouter()
-for prefix, view in {
-    "regions": views.RegionView,
-    "sites": views.SiteView,
-    "halls": views.HallView,
-    "rows": views.RowView,
-    "racks": views.RackView,
-    "host-types": views.HostTypeView,
-    "hosts": views.HostView,
-    "services": views.ServiceView,
-    "readiness": views.ReadinessView,
-    "deliveries": views.DeliveryView,
+
+class RowsRouter(SimpleRouter):
+    """Edits and deletes many rows at the address of their list, where the view can."""
+
+    routes = [
+        route._replace(mapping={**route.mapping, "patch": "edit_rows", "delete": "delete_rows"})
+        if isinstance(route, Route) and route.name == "{basename}-list"
+        else route
+        for route in SimpleRouter.routes
+    ]
+
+
+ROWS: Mapping[str, type[ReadResource]] = {
+    **VIEWS,
+    "changes": ChangeSetView,
     "traces": views.TraceView,
     "scenarios": views.ScenarioView,
     "schedules": views.ScheduleView,
@@ -28,7 +36,9 @@ for prefix, view in {
     "ratings": views.RatingView,
     "calibrations": calibrations.CalibrationView,
     "tokens": views.TokenView,
-}.items():
+}
+router = RowsRouter()
+for prefix, view in ROWS.items():
     router.register(prefix, view, basename=str(view().rows_model._meta.model_name))
 router.register("chips", catalog.ChipView, basename="chip")
 router.register("models", catalog.LlmModelView, basename="llm-model")

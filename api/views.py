@@ -4,10 +4,9 @@ import threading
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any, cast
+from typing import Any
 
 from django.conf import settings
-from django.contrib.auth.models import User
 from django.db.models import QuerySet
 from django.http import Http404, HttpResponse
 from django.urls import Resolver404, resolve
@@ -26,12 +25,12 @@ from api.auth import Right
 from api.errors import ConflictError
 from api.idempotency import idempotent
 from api.models import Token
-from api.resources import Door, EditResource, ReadResource
+from api.resources import Door, EditResource, ReadResource, user_of
 from api.tokens import token_make, token_revoke
-from fleet.models import Delivery, Hall, Host, HostType, Rack, Readiness, Region, Row, Service, Site
 from scenarios.models import Report, Run, Scenario, Schedule, StoredRating, Trace
-from scenarios.queries import CapacityQuestion, capacity_query
+from scenarios.queries import CapacityQuestion
 from scenarios.rating_store import exchange_query, rating_get_or_compute, rating_question
+from scenarios.seen import capacity_query_seen, report_seen, result_seen, seen
 from scenarios.services import run_cancel, run_submit, trace_delete, trace_keep, trace_read
 from scenarios.tables import Table, tables_of
 
@@ -42,148 +41,6 @@ _waiters = threading.BoundedSemaphore(max(1, settings.WEB_THREADS // 2))  # the 
 CSV = (200, "text/csv")
 HTML = (200, "text/html")
 WAIT = OpenApiParameter("wait", int, description="Seconds to wait for the run to end, 0 to 20.")
-
-
-# --- the fleet ---
-class RegionView(ReadResource):
-    """Regions."""
-
-    queryset = Region.objects.all()
-    serializer_class = serializers.RegionSerializer
-    filters = {"slug": "slug", "name": "name"}
-    search = ("slug", "name")
-
-
-class SiteView(ReadResource):
-    """Sites."""
-
-    queryset = Site.objects.select_related("region")
-    serializer_class = serializers.SiteSerializer
-    filters = {
-        "slug": "slug",
-        "name": "name",
-        "region": "region",
-        "pue_ratio": "pue_ratio",
-        "in_service_on": "in_service_on",
-        "out_of_service_on": "out_of_service_on",
-    }
-    search = ("slug", "name")
-
-
-class HallView(ReadResource):
-    """Halls."""
-
-    queryset = Hall.objects.select_related("site")
-    serializer_class = serializers.HallSerializer
-    filters = {"slug": "slug", "name": "name", "site": "site", "region": "site__region", "cooling": "cooling"}
-    search = ("slug", "name")
-
-
-class RowView(ReadResource):
-    """Rows of racks."""
-
-    queryset = Row.objects.select_related("hall__site")
-    serializer_class = serializers.RowOfRacksSerializer
-    filters = {"slug": "slug", "hall": "hall", "site": "hall__site", "region": "hall__site__region"}
-    search = ("slug",)
-
-
-class RackView(ReadResource):
-    """Racks."""
-
-    queryset = Rack.objects.select_related("row__hall__site")
-    serializer_class = serializers.RackSerializer
-    filters = {
-        "slug": "slug",
-        "row": "row",
-        "hall": "row__hall",
-        "site": "row__hall__site",
-        "region": "row__hall__site__region",
-        "height_u": "height_u",
-        "power_limit_w": "power_limit_w",
-        "in_service_on": "in_service_on",
-        "out_of_service_on": "out_of_service_on",
-    }
-    search = ("slug",)
-
-
-class HostTypeView(EditResource):
-    """Host types."""
-
-    queryset = HostType.objects.all()
-    serializer_class = serializers.HostTypeSerializer
-    filters = {
-        "slug": "slug",
-        "name": "name",
-        "chip": "chip",
-        "chips": "chips",
-        "height_u": "height_u",
-        "power_w": "power_w",
-    }
-    search = ("slug", "name", "chip")
-
-
-class HostView(ReadResource):
-    """Hosts."""
-
-    queryset = Host.objects.select_related("host_type", "rack")
-    serializer_class = serializers.HostSerializer
-    filters = {
-        "slug": "slug",
-        "host_type": "host_type",
-        "chip": "host_type__chip",
-        "rack": "rack",
-        "hall": "rack__row__hall",
-        "site": "rack__row__hall__site",
-        "region": "rack__row__hall__site__region",
-        "in_service_on": "in_service_on",
-        "out_of_service_on": "out_of_service_on",
-    }
-    search = ("slug",)
-
-
-class ServiceView(EditResource):
-    """Services that the fleet serves."""
-
-    queryset = Service.objects.select_related("region")
-    serializer_class = serializers.ServiceSerializer
-    filters = {
-        "slug": "slug",
-        "name": "name",
-        "region": "region",
-        "model": "model",
-        "profile": "profile",
-        "tier": "tier",
-        "demand_request_s": "demand_request_s",
-        "growth_ratio": "growth_ratio",
-        "movable": "movable",
-    }
-    search = ("slug", "name", "model")
-
-
-class ReadinessView(EditResource):
-    """On which chips the software of services is signed off, and from which day."""
-
-    queryset = Readiness.objects.select_related("service")
-    serializer_class = serializers.ReadinessSerializer
-    filters = {"service": "service", "chip": "chip", "ready_on": "ready_on"}
-    search = ("chip", "service__slug")
-
-
-class DeliveryView(EditResource):
-    """Hosts on their way."""
-
-    queryset = Delivery.objects.select_related("site", "host_type")
-    serializer_class = serializers.DeliverySerializer
-    filters = {
-        "slug": "slug",
-        "site": "site",
-        "region": "site__region",
-        "host_type": "host_type",
-        "quantity": "quantity",
-        "expected_on": "expected_on",
-    }
-    search = ("slug", "note")
 
 
 # --- scenarios and their runs ---
@@ -215,6 +72,8 @@ class TraceView(mixins.CreateModelMixin, ReadResource):
     def create(self, request: Request, *args: Any, trace: Trace, **kwargs: Any) -> Response:
         """Read an upload, csv or csv.gz, and keep it. A fault is 400 with its line and column; nothing is kept then."""
         kept, is_new = trace_keep(trace)
+        if not seen(Trace.objects.filter(pk=kept.pk), request.user).exists():
+            raise ConflictError("Equal arrays are there already, in a trace that your account does not see.")
         data = self.get_serializer(self.get_queryset().get(pk=kept.pk)).data
         if is_new:
             return Response(data, status=201, headers={"Location": data["url"]})
@@ -373,7 +232,11 @@ class RunView(ReadResource):
     def _result(self, run: Run) -> dict[str, Any]:
         if run.status != Run.Status.DONE:
             raise ConflictError(f"The run has no result: it is {run.status}. {run.error}".strip(), code="no_result")
-        return dict(Run.objects.values_list("result", flat=True).get(pk=run.pk) or {})
+        result = Run.objects.values_list("result", flat=True).get(pk=run.pk) or {}
+        shown = result_seen(result, user_of(self.request))
+        if shown is None:
+            raise Http404
+        return shown
 
     def _table(self, name: str) -> Table:
         tables = tables_of(self._result(self.get_object()))
@@ -396,15 +259,21 @@ class ReportView(ReadResource):
     @action(detail=True, filter_backends=[], pagination_class=None)
     def html(self, request: Request, pk: str) -> HttpResponse:
         """Download the page."""
-        report = self.get_object()
+        report = self._report()
         return download(report.html, "text/html", f"report-{pk}.html")
 
     @extend_schema(responses={CSV: OpenApiTypes.STR})
     @action(detail=True, filter_backends=[], pagination_class=None)
     def csv(self, request: Request, pk: str) -> HttpResponse:
         """Download the table."""
-        report = self.get_object()
+        report = self._report()
         return download(report.csv, "text/csv", f"report-{pk}.csv")
+
+    def _report(self) -> Report:
+        report: Report = self.get_object()
+        if not report_seen(report, self.request.user):
+            raise Http404
+        return report
 
 
 # --- ratings ---
@@ -470,11 +339,6 @@ class ExchangeView(Door):
         asked.is_valid(raise_exception=True)
         values = dict(asked.validated_data)
         return Response(exchange_query(from_chip=values.pop("from"), to_chips=values.pop("to"), **values))
-
-
-def user_of(request: Request) -> User:
-    """Return who asks; the rights have made sure that it is somebody."""
-    return cast("User", request.user)
 
 
 def download(text: str, media_type: str, file_name: str) -> HttpResponse:
@@ -557,7 +421,7 @@ class CapacityQueryView(Door):
             service=values.get("service"),
             quantile=values["quantile"],
         )
-        return Response(capacity_query(question))
+        return Response(capacity_query_seen(question, user_of(request)))
 
 
 class RootView(Door):

@@ -5,29 +5,22 @@ from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from datetime import date, datetime, timedelta
+from typing import Any
 
-from django.db.models import Count, Max, OuterRef, Q, QuerySet, Subquery, Sum
+from django.db.models import Count, Max, OuterRef, QuerySet, Subquery, Sum
 
 from accelerator import chip_get
 from dashboard.presenters import Meter, meter_of, side_text
-from fleet import models as fleet_models
-from fleet.models import Delivery, Host, HostType, Rack, Region, Site
+from fleet.access import rows_seen
+from fleet.models import ChangeSet, Delivery, Host, HostType, Rack, Region, Site
+from fleet.selectors import in_service
 from scenarios.models import Run, Scenario
 
 
-def in_service(day: date) -> Q:
-    """Return the filter of what stands in the fleet on a day."""
-    return (Q(in_service_on__isnull=True) | Q(in_service_on__lte=day)) & (
-        Q(out_of_service_on__isnull=True) | Q(out_of_service_on__gt=day)
-    )
-
-
 def fleet_changed_at() -> datetime | None:
-    """Return when any row of the fleet was last written."""
-    newest = (
-        getattr(fleet_models, name).objects.aggregate(at=Max("updated_at"))["at"] for name in fleet_models.__all__
-    )
-    return max((at for at in newest if at is not None), default=None)
+    """Return when any row of the fleet was last written: the log of changes knows."""
+    at: datetime | None = ChangeSet.objects.aggregate(at=Max("at"))["at"]
+    return at
 
 
 def run_latest(kind: str) -> Run | None:
@@ -115,8 +108,8 @@ def _kinds_name(place: Place, types: dict[int, HostType]) -> None:
         _kinds_name(inner, types)
 
 
-def fleet_tree(day: date) -> list[Place]:
-    """Return regions and their sites on a day."""
+def fleet_tree(day: date, user: Any) -> list[Place]:
+    """Return the regions that an account sees, and their sites on a day."""
     types = {kind.pk: kind for kind in HostType.objects.all()}
     racks = {
         site_id: (count, limit_w)
@@ -135,8 +128,8 @@ def fleet_tree(day: date) -> list[Place]:
         .values_list("rack__row__hall__site_id", "host_type_id", "count")
     ):
         hosts[site_id].append((kind_id, count))
-    regions = {region.pk: Place(region.slug, region.name) for region in Region.objects.all()}
-    for site in Site.objects.filter(in_service(day)):
+    regions = {region.pk: Place(region.slug, region.name) for region in rows_seen(Region.objects.all(), user)}
+    for site in rows_seen(Site.objects.filter(in_service(day)), user):
         place = Place(site.slug, site.name)
         if site.pk in racks:
             place.racks, place.limit_w = racks[site.pk]
@@ -177,10 +170,12 @@ def site_tree(site: Site, day: date) -> Place:
     return top
 
 
-def deliveries_due(day: date, site: Site | None = None) -> list[Delivery]:
+def deliveries_due(day: date, site: Site | None = None, *, user: Any = None) -> list[Delivery]:
     """Return what may still be on its way on a day: named for it or later, or late by less than its P90 slip."""
     longest = Delivery.objects.aggregate(days=Max("slip_p90_days"))["days"] or 0
-    found = Delivery.objects.filter(received_on__isnull=True, expected_on__gte=day - timedelta(days=math.ceil(longest)))
+    found = rows_seen(Delivery.objects.all(), user).filter(
+        received_on__isnull=True, expected_on__gte=day - timedelta(days=math.ceil(longest))
+    )
     found = found.filter(site=site) if site else found
     late = found.select_related("site", "host_type")
     return [one for one in late if one.expected_on + timedelta(days=round(one.slip_p90_days)) >= day]

@@ -3,7 +3,7 @@
 from django.contrib.auth import views as auth_views
 from django.urls import path
 
-from dashboard import views
+from dashboard import change_views, entry_views, fleet_views, views
 
 app_name = "dashboard"
 
@@ -12,9 +12,21 @@ urlpatterns = [
     path("logout/", auth_views.LogoutView.as_view(), name="logout"),
     path("", views.overview, name="overview"),
     path("runs/active/", views.runs_active, name="runs_active"),
-    path("fleet/", views.fleet, name="fleet"),
-    path("fleet/sites/<slug:slug>/", views.site, name="site"),
-    path("fleet/racks/<slug:slug>/", views.rack, name="rack"),
+    path("fleet/", fleet_views.fleet, name="fleet"),
+    path("fleet/sites/<slug:slug>/", fleet_views.site, name="site"),
+    path("fleet/sites/<slug:slug>/power/", fleet_views.power, name="power"),
+    path("fleet/sites/<slug:slug>/halls/<slug:hall_slug>/", fleet_views.hall, name="hall"),
+    path("fleet/racks/<slug:slug>/", fleet_views.rack, name="rack"),
+    path("fleet/lists/", entry_views.lists, name="lists"),
+    path("fleet/lists/<slug:name>.csv", entry_views.entry_csv, name="entry_csv"),
+    path("fleet/lists/<slug:name>/", entry_views.entry_list, name="entry_list"),
+    path("fleet/lists/<slug:name>/new/", entry_views.entry_edit, name="entry_new"),
+    path("fleet/lists/<slug:name>/<int:pk>/", entry_views.entry_row, name="entry_row"),
+    path("fleet/lists/<slug:name>/<int:pk>/edit/", entry_views.entry_edit, name="entry_edit"),
+    path("fleet/lists/<slug:name>/<int:pk>/delete/", entry_views.entry_delete, name="entry_delete"),
+    path("fleet/changes/", change_views.changes, name="changes"),
+    path("fleet/changes/<int:number>/", change_views.change_set, name="change_set"),
+    path("fleet/changes/<int:number>/undo/", change_views.change_undo, name="change_undo"),
     path("chips/", views.chips, name="chips"),
     path("chips/ratings/", views.ratings, name="ratings"),
     path("chips/ratings/tables/<slug:name>.csv", views.ratings_csv, name="ratings_csv"),

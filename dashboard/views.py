@@ -3,7 +3,6 @@
 import base64
 import hashlib
 import re
-from datetime import date
 from typing import Any
 from uuid import UUID
 
@@ -21,16 +20,15 @@ from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_http_methods, require_POST, require_safe
 from django_htmx.http import HttpResponseClientRefresh
 
-from accelerator import TraceError, chip_get, chips_load
+from accelerator import TraceError, chips_load
 from accelerator.calibration import calibration_load
 from accelerator.families import FAMILIES
 from dashboard import presenters, selectors
 from dashboard.accuracy import AccuracyPage, accuracy_page, change_line, version_lines
 from dashboard.charts import charts_of, charts_overview
-from dashboard.elevations import Standing, elevation_draw
-from dashboard.forms import AccuracyForm, DayForm, RatingsForm, ScenarioForm, ScheduleForm, zone_names
+from dashboard.forms import AccuracyForm, RatingsForm, ScenarioForm, ScheduleForm, zone_names
 from dashboard.ratings import RatingsPage, ratings_page
-from fleet.models import Host, Rack, Service, Site
+from fleet.models import Service, Site
 from fleet.services import StaleVersionError
 from scenarios.calibrations import calibration_use as calibration_take
 from scenarios.calibrations import version_named
@@ -98,79 +96,7 @@ def _is_stale(run: Run, changed_at: Any) -> bool:
     return bool(changed_at and run.started_at and run.started_at < changed_at)
 
 
-# --- fleet ------------------------------------------------------------------------------------------------------------
-def _day(request: HttpRequest) -> tuple[DayForm, date, int]:
-    """Return the form, the day to show and the HTTP status: a day that cannot be read shows today, and says so."""
-    form = DayForm(request.GET)
-    if form.is_valid():
-        return form, form.cleaned_data["day"], 200
-    return form, timezone.now().date(), 400
-
-
-@login_required
-@require_safe
-def fleet(request: HttpRequest) -> HttpResponse:
-    """What stands where on a day, what it draws, and what is on its way?"""
-    form, day, status = _day(request)
-    context = {
-        "form": form,
-        "day": day,
-        "regions": selectors.fleet_tree(day),
-        "deliveries": [presenters.delivery_row(one) for one in selectors.deliveries_due(day)],
-    }
-    return render(request, "dashboard/fleet.html", context, status=status)
-
-
-@login_required
-@require_safe
-def site(request: HttpRequest, slug: str) -> HttpResponse:
-    """Which racks of a site are full, and of what?"""
-    found = get_object_or_404(Site.objects.select_related("region"), slug=slug)
-    form, day, status = _day(request)
-    context = {
-        "form": form,
-        "day": day,
-        "site": found,
-        "tree": selectors.site_tree(found, day),
-        "deliveries": [presenters.delivery_row(one) for one in selectors.deliveries_due(day, found)],
-    }
-    return render(request, "dashboard/site.html", context, status=status)
-
-
-@login_required
-@require_safe
-def rack(request: HttpRequest, slug: str) -> HttpResponse:
-    """What stands in a rack, where, and how much power is planned for it?"""
-    found = get_object_or_404(Rack.objects.select_related("row__hall__site__region"), slug=slug)
-    form, day, status = _day(request)
-    hosts = list(
-        Host.objects.filter(selectors.in_service(day), rack=found).select_related("host_type").order_by("slug")
-    )
-    hosts.sort(key=lambda host: -(host.position_u or 0))
-    standing = [
-        Standing(
-            label=host.slug,
-            title=f"{host.slug}, {host.host_type.name}",
-            position_u=host.position_u,
-            height_u=host.host_type.height_u,
-            is_homegrown=chip_get(host.host_type.chip).homegrown,
-        )
-        for host in hosts
-        if host.position_u
-    ]
-    context = {
-        "form": form,
-        "day": day,
-        "rack": found,
-        "hosts": hosts,
-        "power": presenters.meter_of(sum(host.host_type.power_w for host in hosts), found.power_limit_w, "W"),
-        "height": presenters.meter_of(sum(host.host_type.height_u for host in hosts), found.height_u, "U"),
-        "elevation": elevation_draw(found.height_u, standing) if standing else None,
-        "unplaced": len(hosts) - len(standing),
-    }
-    return render(request, "dashboard/rack.html", context, status=status)
-
-
+# --- chips and models -------------------------------------------------------------------------------------------------
 @login_required
 @require_safe
 def chips(request: HttpRequest) -> HttpResponse:

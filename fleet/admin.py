@@ -1,15 +1,18 @@
 """Administration of the fleet's rows. An edit raises the version, as one through any other door does."""
 
+from itertools import islice
 from typing import Any
 
 from django import forms
 from django.contrib import admin, messages
+from django.db import transaction
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import redirect
 
-from fleet.models import Delivery, Hall, Host, HostType, Rack, Readiness, Region, Row, Service, Site
+from fleet.inventory import BY_KIND, INVENTORY, key_paths
+from fleet.models import RegionLimit
 from fleet.models.versioned import Versioned
-from fleet.services import StaleVersionError, row_save
+from fleet.services import StaleVersionError, row_delete, row_save
 
 
 class VersionedForm(forms.ModelForm):
@@ -31,6 +34,16 @@ class VersionedAdmin(admin.ModelAdmin):
         """Save as every other door does; a form without a version is no form of ours, and 0 matches no row."""
         row_save(obj, version=form.cleaned_data["version_read"] or 0 if change else None)
 
+    def delete_model(self, request: HttpRequest, obj: Versioned) -> None:
+        """Delete as every other door does."""
+        row_delete(obj)
+
+    def delete_queryset(self, request: HttpRequest, queryset: Any) -> None:
+        """Delete some as every other door does, all or none."""
+        with transaction.atomic():
+            for row in queryset:
+                row_delete(row)
+
     def changeform_view(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
         """Show the row as it is now to somebody who came too late."""
         try:
@@ -41,73 +54,40 @@ class VersionedAdmin(admin.ModelAdmin):
             return redirect(request.path)
 
 
-@admin.register(Region, Hall, Row)
-class PlaceAdmin(VersionedAdmin):
-    """Places that hold other places."""
+class EntryAdmin(VersionedAdmin):
+    """Rows of one kind, as the inventory describes it."""
 
-    list_display = ["__str__", "slug"]
-    search_fields = ["slug"]
+    list_per_page = 50
+    show_full_result_count = False
 
+    def get_search_fields(self, request: HttpRequest) -> tuple[str, ...]:
+        """Search what people call a row by."""
+        return key_paths(self.model)
 
-@admin.register(Site)
-class SiteAdmin(VersionedAdmin):
-    """Sites with their region."""
+    def get_list_display(self, request: HttpRequest) -> tuple[str, ...]:
+        """Show the first plain columns."""
+        plain = (field.name for field in BY_KIND[str(self.model._meta.model_name)].fields if not field.is_relation)
+        return ("__str__", *islice(plain, 6))
 
-    list_display = ["slug", "name", "region", "pue_ratio", "in_service_on"]
-    list_filter = ["region"]
-    search_fields = ["slug", "name"]
-
-
-@admin.register(Rack)
-class RackAdmin(VersionedAdmin):
-    """Racks with what they carry."""
-
-    list_display = ["slug", "row", "height_u", "power_limit_w", "in_service_on"]
-    list_filter = ["row__hall__site"]
-    list_select_related = ["row__hall__site"]
-    search_fields = ["slug"]
+    def get_list_select_related(self, request: HttpRequest) -> tuple[str, ...]:
+        """Read with a row what its name shows."""
+        return tuple(field.name for field in self.model._meta.concrete_fields if field.is_relation)
 
 
-@admin.register(HostType)
-class HostTypeAdmin(VersionedAdmin):
-    """Machines as they are bought."""
-
-    list_display = ["slug", "name", "chip", "chips", "height_u", "power_w"]
-    search_fields = ["slug", "name"]
-
-
-@admin.register(Host)
-class HostAdmin(VersionedAdmin):
-    """Machines in their racks."""
-
-    list_display = ["slug", "host_type", "rack", "in_service_on", "out_of_service_on"]
-    list_filter = ["host_type", "rack__row__hall__site"]
-    list_select_related = ["host_type", "rack"]
-    raw_id_fields = ["rack"]
-    search_fields = ["slug"]
+for entry in INVENTORY.values():
+    admin.site.register(
+        entry.model,
+        type(
+            f"{entry.model.__name__}Admin",
+            (EntryAdmin,),
+            {"raw_id_fields": [f.name for f in entry.model._meta.concrete_fields if f.is_relation]},
+        ),
+    )
 
 
-@admin.register(Service)
-class ServiceAdmin(VersionedAdmin):
-    """Services with their promise and demand."""
+@admin.register(RegionLimit)
+class RegionLimitAdmin(admin.ModelAdmin):
+    """Which accounts see some regions only."""
 
-    list_display = ["slug", "name", "region", "model", "profile", "tier", "demand_request_s", "growth_ratio", "movable"]
-    list_filter = ["region", "tier", "movable"]
-    search_fields = ["slug", "name"]
-
-
-@admin.register(Readiness)
-class ReadinessAdmin(VersionedAdmin):
-    """Sign-off of a service's software on a chip."""
-
-    list_display = ["service", "chip", "ready_on"]
-    list_filter = ["chip"]
-
-
-@admin.register(Delivery)
-class DeliveryAdmin(VersionedAdmin):
-    """Orders on their way."""
-
-    list_display = ["slug", "site", "host_type", "quantity", "expected_on", "slip_p50_days", "slip_p90_days"]
-    list_filter = ["site", "host_type"]
-    search_fields = ["slug"]
+    list_display = ["user"]
+    filter_horizontal = ["regions"]

@@ -1,26 +1,92 @@
-"""Writes of the fleet: one path for every row that carries a version."""
+"""Writes of the fleet: one path for every row that carries a version. Checked, logged, all or nothing.
 
-from typing import TypeVar
+An edit that changes nothing is not logged and raises no version; that somebody else has edited the row since it was
+read is an error even then. How a write goes about it is told in `fleet.batches`.
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from itertools import groupby
+from operator import attrgetter
+from typing import NamedTuple, TypeVar
 
 from django.db import transaction
-from django.db.models import F
+from django.db.models import F, ProtectedError
 
+from fleet.audit import ChangeDraft, author_current, columns_of, row_values, writing_as
+from fleet.batches import Batch, StaleVersionError, batches_write, is_logged
+from fleet.checks import among
+from fleet.inventory import BY_KIND, KEPT
+from fleet.models import Change, ChangeSet
 from fleet.models.versioned import Versioned
+from fleet.validation import RowError, RowsWriteError
+from fleet.watches import structure_lock
+
+__all__ = [
+    "Conflict",
+    "RowError",
+    "RowsWriteError",
+    "StaleVersionError",
+    "UndoConflictError",
+    "WriteReport",
+    "change_set_undo",
+    "change_undo",
+    "row_delete",
+    "row_save",
+    "rows_write",
+    "version_take",
+]
 
 Row = TypeVar("Row", bound=Versioned)
 
 
-class StaleVersionError(Exception):
-    """Somebody else has edited the row since it was read."""
+class Conflict(NamedTuple):
+    """Why a change cannot be undone: the row as people call it, the field or nothing, a sentence."""
+
+    label: str
+    field: str
+    message: str
 
 
+class UndoConflictError(Exception):
+    """What a set has written has changed since, or does not fit any more: nothing was undone."""
+
+    def __init__(self, conflicts: Sequence[Conflict]) -> None:
+        self.conflicts = list(conflicts)
+        told = (f"{label}: {field}: {text}" if field else f"{label}: {text}" for label, field, text in conflicts[:3])
+        super().__init__("; ".join(told))
+
+
+@dataclass(frozen=True)
+class WriteReport:
+    """What a write of many rows has done, or would do; the ids of rows that a dry run would make are not theirs."""
+
+    created: int
+    updated: int
+    unchanged: int
+    deleted: int
+    cascaded: int
+    changes: tuple[ChangeDraft, ...]
+    change_set: ChangeSet | None
+
+
+# --- one row ----------------------------------------------------------------------------------------------------------
 def row_save(row: Row, *, version: int | None = None) -> Row:
     """Check and save a row. With `version`, only if nobody has edited it since; the edit takes the next version."""
-    row.full_clean()
-    with transaction.atomic():
-        if row.pk and version is not None:
-            version_take(row, version=version)
-        row.save()
+    if not is_logged(type(row)):
+        row.full_clean()
+        with transaction.atomic():
+            if row.pk and version is not None:
+                version_take(row, version=version)
+            row.save()
+        return row
+    batch = Batch(type(row), update=[row], read=[version]) if row.pk else Batch(type(row), create=[row])
+    try:
+        batches_write([batch])
+    except RowsWriteError as error:
+        if error.stale:
+            raise StaleVersionError(row.pk) from error
+        raise error.as_validation() from error
     return row
 
 
@@ -33,8 +99,124 @@ def version_take(row: Versioned, *, version: int) -> None:
 
 
 def row_delete(row: Versioned, *, version: int | None = None) -> None:
-    """Delete a row; with `version`, only if nobody has edited it since."""
-    with transaction.atomic():
-        if version is not None:
-            version_take(row, version=version)
-        row.delete()
+    """Delete a row and what goes with it; with `version`, only if nobody has edited it since."""
+    if not is_logged(type(row)):
+        with transaction.atomic():
+            if version is not None:
+                version_take(row, version=version)
+            row.delete()
+        return
+    batch = Batch(type(row), delete=[row], read=[version])
+    try:
+        batches_write([batch])
+    except RowsWriteError as error:
+        if error.stale:
+            raise StaleVersionError(row.pk) from error
+        raise ProtectedError(error.errors[0].message, set(batch.users)) from error
+
+
+# --- many rows --------------------------------------------------------------------------------------------------------
+def rows_write(
+    model: type[Versioned],
+    *,
+    create: Iterable[Versioned] = (),
+    update: Iterable[Versioned] = (),
+    delete: Iterable[Versioned] = (),
+    why: str = "",
+    dry_run: bool = False,
+) -> WriteReport:
+    """Write rows of one model, all or none: new ones, edited ones with the version that was read, ones to delete.
+
+    Deletions come first, then edits, then what is new. Raises RowsWriteError with what is wrong with every row.
+    `why` stands in the log in place of the author's own; with `dry_run` everything is done and taken back.
+    """
+    if not is_logged(model):
+        raise ValueError(f"{model.__name__} is no kind of row of the fleet")
+    batch = Batch(model, create=list(create), update=list(update), delete=list(delete))
+    author = author_current()
+    with writing_as(replace(author, why=why or author.why)):
+        drafts, change_set = batches_write([batch], dry_run=dry_run)
+    return WriteReport(
+        created=len(batch.create),
+        updated=len(batch.columns),
+        unchanged=len(batch.update) - len(batch.columns),
+        deleted=len(batch.delete),
+        cascaded=len(drafts) - len(batch.create) - len(batch.columns) - len(batch.delete),
+        changes=tuple(drafts),
+        change_set=change_set,
+    )
+
+
+# --- undo -------------------------------------------------------------------------------------------------------------
+def change_set_undo(change_set: ChangeSet, *, why: str) -> ChangeSet:
+    """Write the opposite of every change of a set, the last first, as a set of its own.
+
+    Refused with UndoConflictError where a row is not any more as the set left it: in a field that the set wrote, or
+    gone, or back. A row that comes back has its id, the version after its last one, and a new `created_at`.
+    """
+    return _undo(change_set, list(change_set.changes.order_by("-position")), why)
+
+
+def change_undo(change: Change, *, why: str) -> ChangeSet:
+    """Write the opposite of one change, as a set of its own that undoes a part of the change's set."""
+    return _undo(change.change_set, [change], why)
+
+
+def _undo(change_set: ChangeSet, changes: Sequence[Change], why: str) -> ChangeSet:
+    conflicts: list[Conflict] = []
+    with writing_as(replace(author_current(), why=why)), transaction.atomic():
+        structure_lock(None)
+        runs = [(key, list(run)) for key, run in groupby(changes, key=attrgetter("kind", "action"))]
+        batches = [_opposite(kind, action, run, conflicts) for (kind, action), run in runs]
+        if conflicts:
+            raise UndoConflictError(conflicts)
+        try:
+            _, undone = batches_write(batches, undo_of=change_set)
+        except RowsWriteError as error:
+            labels = [change.label for _, run in runs for change in run]
+            told = [Conflict(labels[one.index], one.field, one.message) for one in error.errors]
+            raise UndoConflictError(told) from error
+    if undone is None:
+        raise UndoConflictError([Conflict(str(change_set), "", "there is nothing to undo in it")])
+    return undone
+
+
+def _opposite(kind: str, action: str, changes: Sequence[Change], conflicts: list[Conflict]) -> "Batch":
+    """Return what undoes changes of one kind and action, and note where rows are not as the changes left them."""
+    model = BY_KIND[kind].model
+    ids = [change.object_id for change in changes]
+    present = {row.pk: row for row in model._default_manager.filter(pk__in=among(ids)).select_for_update()}
+    for change in changes:
+        conflicts += _changed_since(change, present.get(change.object_id))
+    if conflicts:
+        return Batch(model)
+    if action == Change.Action.CREATE:
+        return Batch(model, delete=[present[pk] for pk in ids])
+    if action == Change.Action.DELETE:
+        return Batch(model, create=[_back(model, change) for change in changes])
+    for change in changes:
+        for name, value in (change.before or {}).items():
+            if name not in KEPT:
+                setattr(present[change.object_id], name, value)
+    return Batch(model, update=[present[pk] for pk in ids])
+
+
+def _back(model: type[Versioned], change: Change) -> Versioned:
+    """Return a deleted row as it was."""
+    row = model(**(change.before or {}))
+    row.pk, row.version = change.object_id, row.version + 1
+    return row
+
+
+def _changed_since(change: Change, row: Versioned | None) -> list[Conflict]:
+    """Return where a row is not any more as a change left it, or cannot become what it was."""
+    if (row is None) != (change.action == Change.Action.DELETE):
+        return [Conflict(change.label, "", "it is not there any more" if row is None else "it is there again")]
+    fields = {name for name, _ in columns_of(BY_KIND[change.kind].model)}
+    unknown = sorted({*(change.before or ()), *(change.after or ())} - fields)
+    told = [Conflict(change.label, name, "there is no such field any more") for name in unknown]
+    present = row_values(row) if row is not None else {}
+    for name, left in (change.after or {}).items():
+        if name in fields and name not in KEPT and present[name] != left:
+            told.append(Conflict(change.label, name, f"it is {present[name]!r} now, and was left as {left!r}"))
+    return told

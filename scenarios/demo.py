@@ -8,6 +8,7 @@ from django.utils import timezone
 
 from fleet.demo import demo_fleet_load, demo_fleet_remove, demo_is_loaded
 from scenarios.demand import month_add, month_first
+from scenarios.deployments import deployments_make
 from scenarios.models import Report, Run, Scenario, Schedule
 from scenarios.schedules import schedule_save
 from scenarios.services import run_submit, scenario_save
@@ -22,6 +23,7 @@ def demo_load(start: date | None = None) -> bool:
     first = month_first(start or timezone.localdate())
     with transaction.atomic():
         demo_fleet_load(first)
+        deployments_make(first)
         ends_on = month_add(first, MONTHS - 1)
         for name, kind, note in (
             ("Demo: how long does the fleet last?", Scenario.Kind.CAPACITY, "Every service, as it is growing now."),

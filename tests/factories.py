@@ -5,7 +5,17 @@ from datetime import date
 import numpy as np
 
 from fleet.models import Hall, Host, HostType, Rack, Readiness, Region, Row, Service, Site
-from fleet.snapshot import DAY_MAX, DAY_MIN, DeliveryFact, FleetSnapshot, KindFact, RegionFact, ServiceFact, SiteFact
+from fleet.snapshot import (
+    DAY_MAX,
+    DAY_MIN,
+    DeliveryFact,
+    FleetSnapshot,
+    KindFact,
+    RegionFact,
+    ServiceFact,
+    SiteFact,
+    TreeFacts,
+)
 from scenarios.demand import months_list
 from scenarios.plans import Problem
 
@@ -84,6 +94,7 @@ def snapshot(
             host_rack.append(rack)
             host_kind.append(k)
     racks, count = len(rack_site), len(host_rack)
+    none = np.zeros(0, dtype=np.int64)
     return FleetSnapshot(
         as_of=START,
         regions=tuple(RegionFact(slug, slug.capitalize()) for slug in regions),
@@ -91,16 +102,42 @@ def snapshot(
         kinds=tuple(kinds),
         services=tuple(services),
         deliveries=tuple(deliveries),
+        retirements=(),
+        policies=(),
+        deployments=(),
+        cards=(),
+        row_keys=tuple(f"{slug}/h1/a" for slug in sites),
         rack_slugs=tuple(f"r{at:03d}" for at in range(racks)),
         rack_site=rack_site.astype(np.int64),
+        rack_row=rack_site.astype(np.int64),
         rack_height_u=np.full(racks, rack_u, dtype=np.int64),
         rack_power_limit_w=np.full(racks, rack_w),
+        rack_cooling_limit_w=np.full(racks, np.inf),
+        rack_weight_limit_kg=np.full(racks, np.inf),
+        rack_ports=np.full(racks, np.inf),
+        rack_is_liquid=np.zeros(racks, dtype=bool),
         rack_first_day=np.full(racks, DAY_MIN, dtype=np.int64),
         rack_last_day=np.full(racks, DAY_MAX, dtype=np.int64),
+        host_slugs=tuple(f"host-{at:04d}" for at in range(count)),
         host_rack=np.array(host_rack, dtype=np.int64),
         host_kind=np.array(host_kind, dtype=np.int64),
+        host_position_u=np.zeros(count, dtype=np.int64),
+        host_domain=np.full(count, -1, dtype=np.int64),
         host_first_day=np.full(count, DAY_MIN, dtype=np.int64),
         host_last_day=np.full(count, DAY_MAX, dtype=np.int64),
+        domain_slugs=(),
+        away_host=none,
+        away_first_day=none,
+        away_last_day=none,
+        placement_host=none,
+        placement_deployment=none,
+        placement_replicas=none,
+        placement_unit=none,
+        placement_first_day=none,
+        placement_last_day=none,
+        power=TreeFacts.none(),
+        cooling=TreeFacts.none(),
+        network=TreeFacts.none(),
     )
 
 

@@ -7,9 +7,18 @@ from django.db.models import Q
 from fleet.models.versioned import HEIGHT_MOST_U, POWER_MOST_W, Dated, Versioned, between, dates_sound, rule
 
 PUE_MOST_RATIO = 10
+PORTS_MOST = 100_000
+WEIGHT_MOST_KG = 1e6
 
 
-class Region(Versioned):
+class Cooling(models.TextChoices):
+    """How heat leaves a host, and what a room or a rack can take away."""
+
+    AIR = "air", "air"
+    LIQUID = "liquid", "direct liquid"
+
+
+class Region(Versioned, Dated):
     """An area with one latency to its users and one policy; services are served inside one region."""
 
     slug = models.SlugField(unique=True)
@@ -17,6 +26,7 @@ class Region(Versioned):
 
     class Meta:
         ordering = ["slug"]
+        constraints = [*dates_sound("region")]
 
     def __str__(self) -> str:
         return self.name
@@ -47,12 +57,8 @@ class Site(Versioned, Dated):
         return self.name
 
 
-class Hall(Versioned):
-    """A room with one cooling kind."""
-
-    class Cooling(models.TextChoices):
-        AIR = "air", "air"
-        LIQUID = "liquid", "direct liquid"
+class Hall(Versioned, Dated):
+    """A room with one cooling kind; its racks have it too, unless they name their own."""
 
     site = models.ForeignKey(Site, models.PROTECT, related_name="halls")
     slug = models.SlugField(help_text="Unique within the site.")
@@ -61,13 +67,16 @@ class Hall(Versioned):
 
     class Meta:
         ordering = ["site__slug", "slug"]
-        constraints = [models.UniqueConstraint(fields=["site", "slug"], name="hall_slug_in_site")]
+        constraints = [
+            models.UniqueConstraint(fields=["site", "slug"], name="hall_slug_in_site"),
+            *dates_sound("hall"),
+        ]
 
     def __str__(self) -> str:
         return f"{self.site.name}, {self.name}"
 
 
-class Row(Versioned):
+class Row(Versioned, Dated):
     """A line of racks, in floor order."""
 
     hall = models.ForeignKey(Hall, models.PROTECT, related_name="rows")
@@ -76,18 +85,24 @@ class Row(Versioned):
 
     class Meta:
         ordering = ["hall__site__slug", "hall__slug", "position", "slug"]
-        constraints = [models.UniqueConstraint(fields=["hall", "slug"], name="row_slug_in_hall")]
+        constraints = [
+            models.UniqueConstraint(fields=["hall", "slug"], name="row_slug_in_hall"),
+            *dates_sound("row"),
+        ]
 
     def __str__(self) -> str:
         return f"{self.hall}, row {self.slug}"
 
 
 class Rack(Versioned, Dated):
-    """A cabinet: so many rack units, and the power that may be drawn for hours with one feed lost."""
+    """A cabinet: its place on the floor, and what it holds, draws, cools, carries and connects at most.
+
+    What its feeds bear is not written here: the power tree says it. An empty limit is one that nobody knows.
+    """
 
     row = models.ForeignKey(Row, models.PROTECT, related_name="racks")
     slug = models.SlugField(unique=True)
-    position = models.PositiveIntegerField(default=0, help_text="Order in the row. [-]")
+    position = models.PositiveIntegerField(default=0, help_text="Place in the row, counted in cabinets. [-]")
     height_u = models.PositiveIntegerField(
         default=48,
         validators=[MinValueValidator(1), MaxValueValidator(HEIGHT_MOST_U)],
@@ -95,6 +110,26 @@ class Rack(Versioned, Dated):
     )
     power_limit_w = models.FloatField(
         validators=between(1, POWER_MOST_W), help_text="Continuous limit with one feed lost, after derating. [W]"
+    )
+    cooling = models.CharField(
+        max_length=8, choices=Cooling.choices, blank=True, help_text="Empty: as the hall. A liquid rack cools air too."
+    )
+    cooling_limit_w = models.FloatField(
+        null=True, blank=True, validators=between(1, POWER_MOST_W), help_text="Heat that leaves it for hours. [W]"
+    )
+    cooling_node = models.ForeignKey(
+        "fleet.CoolingNode",
+        models.PROTECT,
+        null=True,
+        blank=True,
+        related_name="racks",
+        help_text="What takes its heat away.",
+    )
+    weight_limit_kg = models.FloatField(
+        null=True, blank=True, validators=between(1, WEIGHT_MOST_KG), help_text="Hosts that the floor bears. [kg]"
+    )
+    ports = models.PositiveIntegerField(
+        null=True, blank=True, validators=[MaxValueValidator(PORTS_MOST)], help_text="Network ports for hosts. [-]"
     )
 
     class Meta:
@@ -110,6 +145,21 @@ class Rack(Versioned, Dated):
                 "rack_height_positive",
                 Q(height_u__gt=0, height_u__lte=HEIGHT_MOST_U),
                 f"height_u is positive and at most {HEIGHT_MOST_U}",
+            ),
+            rule(
+                "rack_cooling_positive",
+                Q(cooling_limit_w__isnull=True) | Q(cooling_limit_w__gt=0, cooling_limit_w__lte=POWER_MOST_W),
+                f"cooling_limit_w is positive and at most {POWER_MOST_W:.0f}",
+            ),
+            rule(
+                "rack_weight_positive",
+                Q(weight_limit_kg__isnull=True) | Q(weight_limit_kg__gt=0, weight_limit_kg__lte=WEIGHT_MOST_KG),
+                f"weight_limit_kg is positive and at most {WEIGHT_MOST_KG:.0f}",
+            ),
+            rule(
+                "rack_ports",
+                Q(ports__isnull=True) | Q(ports__lte=PORTS_MOST),
+                f"ports is at most {PORTS_MOST}",
             ),
         ]
 

@@ -21,6 +21,7 @@ def test_every_list_refuses_what_it_does_not_know_and_names_it(client, query):
 WRONG = {
     "integer": "many",
     "number": "much",
+    "decimal": "1.234",
     "date": "tomorrow",
     "datetime": "noon",
     "boolean": "maybe",
@@ -33,6 +34,7 @@ def test_every_filter_refuses_an_ill_typed_value_and_takes_a_right_one(client, p
     right = {
         "integer": "1",
         "number": "1.5",
+        "decimal": "1.5",
         "date": "2027-01-01",
         "datetime": "2027-01-01T08:00:00Z",
         "boolean": "true",

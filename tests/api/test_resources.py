@@ -5,7 +5,7 @@ from django.db import connection
 
 from fleet.models import Delivery, Service
 from scenarios.models import Scenario
-from tests.api.conftest import SCENARIO, assert_problem, client_of
+from tests.api.conftest import SCENARIO, assert_problem, client_of, user_make
 
 SERVICE = {
     "slug": "new-chat",
@@ -184,9 +184,12 @@ def test_a_host_type_in_use_cannot_be_deleted(client, fleet):
     assert_problem(client.delete(row["url"]), 409, "protected")
 
 
-def test_the_floor_is_read_only(client, fleet):
+def test_the_floor_is_edited_by_operators_and_not_by_planners(client, fleet):
     row = client.get("/api/v1/racks/?limit=1").json()["results"][0]
-    assert_problem(client.patch(row["url"], {"height_u": 1}), 405)
+    assert_problem(client.patch(row["url"], {"height_u": 60}), 403, "permission_missing")
+    operator = client_of(user_make("operator", "operator"))
+    assert operator.patch(row["url"], {"height_u": 60}).json()["height_u"] == 60
+    assert_problem(operator.patch("/api/v1/racks/", [{"id": row["id"], "height_u": 0}]), 400)
 
 
 def test_times_are_utc_and_answers_are_private(client, scenario):

@@ -1,7 +1,7 @@
 from django.contrib.auth.models import Group
 from django.core.management import call_command
 
-from api.roles import roles_load
+from api.roles import ROLES, roles_load
 from tests.api.conftest import assert_problem, client_of, user_make
 
 
@@ -28,10 +28,22 @@ def test_a_planner_edits_plans_but_not_the_floor(roles):
     assert not {"fleet.add_rack", "fleet.delete_host", "auth.add_user", "api.add_token"} & planner
 
 
+def test_an_operator_edits_the_floor_but_no_plan(roles):
+    operator = names("operator")
+    assert {"fleet.add_rack", "fleet.delete_host", "fleet.change_powernode", "fleet.add_delivery"} <= operator
+    assert not {"scenarios.add_scenario", "fleet.change_service", "fleet.add_region", "auth.add_user"} & operator
+
+
+def test_an_admin_edits_everything(roles):
+    admin = names("admin")
+    assert admin > names("planner") | names("operator")
+    assert {"fleet.add_region", "auth.add_user", "api.delete_token"} <= admin
+
+
 def test_loading_again_restores_what_was_changed(roles):
     before = names("planner")
     Group.objects.get(name="planner").permissions.clear()
     call_command("roles_load")
     assert names("planner") == before
     roles_load()
-    assert Group.objects.count() == 2
+    assert Group.objects.count() == len(ROLES)

@@ -5,6 +5,7 @@ import pytest
 from django.db import connection
 
 from api import views
+from fleet.inventory import INVENTORY
 from scenarios import services
 from scenarios.models import Run, Trace
 from scenarios.queries import CapacityQuestion
@@ -236,7 +237,7 @@ def test_a_question_about_what_does_not_exist_is_400_and_names_the_field(client,
 
 def test_the_question_reaches_the_planner_as_it_was_asked(client, monkeypatch):
     asked = []
-    monkeypatch.setattr(views, "capacity_query", lambda question: asked.append(question) or {})
+    monkeypatch.setattr(views, "capacity_query_seen", lambda question, user: asked.append(question) or {})
     client.post("/api/v1/capacity/query/", {"as_of": "2027-03-01", "unit": {"host_type": "h"}})
     (question,) = asked
     assert question == CapacityQuestion(as_of=question.as_of, kind="h")
@@ -246,7 +247,8 @@ def test_the_question_reaches_the_planner_as_it_was_asked(client, monkeypatch):
 # --- the root ---
 def test_the_root_lists_addresses_that_work(client):
     links = client.get("/api/v1/").json()
-    assert len(links) == 24
+    assert len(links) == 44
+    assert set(INVENTORY) < set(links)
     questions = {"capacity/query": 405, "exchange-ratios": 400}  # they need a body, or to be told what is asked
     for path, url in links.items():
         assert client.get(url).status_code == questions.get(path, 200), path

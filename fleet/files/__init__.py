@@ -1,0 +1,21 @@
+"""Files from outside and on their way out: tables and YAML, in constant memory, errors with their place."""
+
+from fleet.files.places import LIMITS, FileError, Limits, Row, RowFault, Value
+from fleet.files.tables import TableReader, table_open
+from fleet.files.writers import csv_write, json_write, xlsx_write
+from fleet.files.yaml_files import yaml_read
+
+__all__ = [
+    "LIMITS",
+    "FileError",
+    "Limits",
+    "Row",
+    "RowFault",
+    "TableReader",
+    "Value",
+    "csv_write",
+    "json_write",
+    "table_open",
+    "xlsx_write",
+    "yaml_read",
+]
