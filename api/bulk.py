@@ -8,6 +8,7 @@ from django.db.models import Model, QuerySet
 from rest_framework import serializers
 from rest_framework.exceptions import ValidationError
 from rest_framework.request import Request
+from rest_framework.reverse import reverse
 
 from api.errors import RowsProtectedError, TooLargeError
 from api.seen import key_relations, related_paths, write_check
@@ -28,12 +29,17 @@ Name = int | str | tuple[Any, ...]
 """What names a row: its id, its key as text, or the values of the fields of its key."""
 
 
+def import_hint() -> str:
+    """Return the sentence for who has more rows than are written at once."""
+    return f" POST more of them to {reverse('api:importjob-list')} as an import."
+
+
 def rows_read(data: Any) -> list[Any]:
     """Return the rows of a body."""
     if not isinstance(data, list) or not data:
         raise ValidationError("An array of at least one row is needed.")
     if len(data) > ROWS_MOST:
-        raise TooLargeError(f"At most {ROWS_MOST} rows are written at once, not {len(data)}: use an import for more.")
+        raise TooLargeError(f"At most {ROWS_MOST} rows are written at once, not {len(data)}.{import_hint()}")
     return data
 
 
@@ -74,6 +80,11 @@ class RowsReader:
     def ended(self) -> list[Any]:
         """Return the rows that the items name, with the version that was read where it is given."""
         rows = self._rows()
+        named: set[int] = set()
+        for at, row in rows.items():
+            if row.pk in named:
+                self.refused[at] = ["this row is named twice"]
+            named.add(row.pk)
         self._stop()
         for at, row in rows.items():
             write_check(row, self.user)
@@ -212,7 +223,8 @@ def rows_end(entry: Entry, rows: list[Any], request: Request, *, dry_run: bool) 
         if error.stale:
             raise
         is_limited = region_limit(request.user) is not None  # who uses it may lie elsewhere
-        raise RowsProtectedError([one._replace(message=USED) if is_limited else one for one in error.errors]) from error
+        told = [one._replace(message=USED) if is_limited else one for one in error.errors]
+        raise RowsProtectedError(list(dict.fromkeys(told))) from error
     drafts = {draft.object_id: draft for draft in report.changes if _is_of(draft, entry, Change.Action.DELETE)}
     return _report(report, ((row, drafts[row.pk]) for row in rows), request, dry_run=dry_run)
 

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from django.db.models import Count, Exists, F, OuterRef, Prefetch, Q, QuerySet, Subquery
+from django.db.models import Exists, OuterRef, Prefetch, Q, QuerySet
 from drf_spectacular.utils import OpenApiResponse, extend_schema, extend_schema_field
 from rest_framework import serializers
 from rest_framework.decorators import action
@@ -19,19 +19,21 @@ from api.filters import PAGE, Param, Within
 from api.idempotency import idempotent
 from api.resources import ReadResource, user_of
 from api.serializers import COMMON, RowSerializer
-from fleet.access import change_sets_seen, changes_seen, region_limit
+from fleet.access import change_sets_seen, changes_seen
 from fleet.audit import author_current
 from fleet.inventory import BY_KIND
 from fleet.models import Change, ChangeSet
-from fleet.services import UndoConflictError, change_set_undo
+from fleet.services import UndoConflictError, UndoPlaceError, change_set_undo
 
-CHANGES_SHOWN = 100  # of a set, in lists and alone; all are under rows/
+CHANGES_SHOWN = 100  # of a set alone; all are under rows/
+CHANGES_LISTED = 10  # of each set of a list
 VERBS = ("add", "change", "delete")
 
 
 class ChangeSerializer(serializers.ModelSerializer[Change]):
     """One row written."""
 
+    position = serializers.IntegerField(read_only=True, help_text="Order in its set. [-]")
     url = serializers.SerializerMethodField(help_text="Of the row; nothing is there once it is deleted.")
     before = serializers.JSONField(read_only=True, help_text="Values by column; of an edit those that differ.")
     after = serializers.JSONField(read_only=True, help_text="The same, as written; null: it was deleted.")
@@ -55,7 +57,9 @@ class ChangeSetSerializer(RowSerializer):
     actor = serializers.CharField(source="actor_name", read_only=True, help_text="Account or command, as it was then.")
     undo_of = serializers.SerializerMethodField(help_text="Number of the set that it took back.")
     rows = serializers.SerializerMethodField(help_text="Rows written that you may see. [-]")
-    changes = serializers.SerializerMethodField(help_text=f"The first {CHANGES_SHOWN} of them.")
+    changes = serializers.SerializerMethodField(
+        help_text=f"The first {CHANGES_SHOWN} of them; in lists {CHANGES_LISTED}."
+    )
 
     class Meta:
         model = ChangeSet
@@ -133,12 +137,9 @@ class ChangeSetView(ReadResource):
     def get_queryset(self) -> QuerySet[Any]:
         """Return the sets in which the account sees a row, with how many and the first of them."""
         user: Any = getattr(self.request, "user", None)
-        seen = changes_seen(user)
-        shown = Prefetch("changes", seen.order_by("position")[:CHANGES_SHOWN], to_attr="changes_shown")
-        count = seen.filter(change_set=OuterRef("pk")).order_by().values("change_set").values(count=Count("pk"))
-        is_limited = region_limit(user) is not None
-        sets = change_sets_seen(user).annotate(rows_seen=Subquery(count) if is_limited else F("rows"))
-        return sets.select_related("undo_of").prefetch_related(shown)
+        most = CHANGES_LISTED if self.verb == "list" else CHANGES_SHOWN
+        shown = Prefetch("changes", changes_seen(user).order_by("position")[:most], to_attr="changes_shown")
+        return change_sets_seen(user).select_related("undo_of").prefetch_related(shown)
 
     def params(self) -> dict[str, Param]:
         """Return the filters of sets and of their rows."""
@@ -184,8 +185,12 @@ class ChangeSetView(ReadResource):
         if found.rows_seen != found.rows:
             raise PermissionDenied("It wrote rows that your account does not see.", code="region_limited")
         try:
-            made = change_set_undo(found, why=author_current().why)
+            made: Any = change_set_undo(found, why=author_current().why, user=user)
+        except UndoPlaceError as error:
+            raise PermissionDenied(str(error), code="region_limited") from error
         except UndoConflictError as error:
             raise ConflictError(f"Nothing was taken back: {error}") from error
-        data = self.get_serializer(self.get_queryset().get(pk=made.pk)).data
+        written = changes_seen(user).filter(change_set=made)
+        made.rows_seen, made.changes_shown = written.count(), written.order_by("position")[:CHANGES_SHOWN]
+        data = self.get_serializer(made).data
         return Response(data, status=201, headers={"Location": data["url"]})

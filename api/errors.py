@@ -17,6 +17,7 @@ from rest_framework import exceptions
 from rest_framework.response import Response
 
 from accelerator import AcceleratorError, TraceError
+from fleet.files import FileError
 from fleet.services import RowError, RowsWriteError, StaleVersionError
 
 logger = logging.getLogger(__name__)
@@ -154,8 +155,8 @@ def _known(error: Exception) -> exceptions.APIException | None:  # noqa: PLR0911
             return exceptions.PermissionDenied(str(error) or None)
         case django_errors.ValidationError():
             return exceptions.ValidationError(_as_dict(error))
-        case TraceError():
-            return _trace_error(error)
+        case TraceError() | FileError():
+            return _file_error(error)
         case AcceleratorError():
             return exceptions.ValidationError({"": [str(error)]})
         case StaleVersionError():
@@ -185,7 +186,7 @@ def _unavailable(part: str, error: Exception) -> UnavailableError:
     return UnavailableError(f"{part} does not answer at the moment: ask again in {RETRY_AFTER_S} s.")
 
 
-def _trace_error(error: TraceError) -> exceptions.ValidationError:
+def _file_error(error: TraceError | FileError) -> exceptions.ValidationError:
     known = exceptions.ValidationError({"file": [str(error)]})
     known.place = {"line": error.line, "column": error.column}  # type: ignore[attr-defined]
     return known

@@ -4,23 +4,25 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from django.db.models import CharField, DateField, DecimalField, ForeignKey, QuerySet
+from django.utils.functional import lazy
 from drf_spectacular.utils import extend_schema
 from rest_framework import serializers
 from rest_framework.decorators import action
+from rest_framework.exceptions import ValidationError
 from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.validators import UniqueTogetherValidator, UniqueValidator
 
-from api.bulk import RowsReader, rows_edit, rows_end, rows_make, rows_read
+from api.bulk import RowsReader, import_hint, rows_edit, rows_end, rows_make, rows_read
 from api.changes import HistorySerializer
 from api.errors import StaleError
 from api.filters import PAGE, DayParam, Param, params_of
 from api.idempotency import idempotent
 from api.resources import EditResource, is_dry_run, user_of
 from api.schema import RowsSchema
-from api.seen import may_be_hidden, region_paths, related_paths, write_check
+from api.seen import region_paths, related_paths, write_check
 from api.serializers import COMMON, KEPT, BriefField, RowSerializer
-from fleet.access import changes_seen, region_limit
+from fleet.access import changes_seen, may_be_hidden, region_limit
 from fleet.inventory import BY_KIND, INVENTORY, Entry, key_paths
 from fleet.models import Hall, Host, Rack, Region, Row, Site
 from fleet.services import RowsWriteError
@@ -85,6 +87,7 @@ class EntryView(EditResource):
     entry: Entry
     schema = RowsSchema()
     body_max_byte = BULK_MAX_BYTE
+    too_large_hint = lazy(import_hint, str)()
     own_params = {
         **dict.fromkeys(("create", "partial_update", "destroy", "edit_rows", "delete_rows"), ("dry_run",)),
         "changes": ("limit", "offset"),
@@ -112,11 +115,13 @@ class EntryView(EditResource):
 
     def edit_rows(self, request: Request, *args: Any, **kwargs: Any) -> Response:
         """Edit an array of rows, each named by its id or its key; `version`, if given, is that which was read."""
+        match_refuse(request)
         rows = RowsReader(self, rows_read(request.data), partial=True).edited()
         return Response(rows_edit(self.entry, rows, request, dry_run=is_dry_run(request)))
 
     def delete_rows(self, request: Request, *args: Any, **kwargs: Any) -> Response:
         """Delete an array of rows: ids, keys, or objects with either and the version that was read."""
+        match_refuse(request)
         rows = RowsReader(self, rows_read(request.data)).ended()
         return Response(rows_end(self.entry, rows, request, dry_run=is_dry_run(request)))
 
@@ -164,6 +169,12 @@ class EntryView(EditResource):
         hidden = {field.name for field in self.entry.fields if isinstance(field, ForeignKey) and may_be_hidden(field)}
         first = {name: params[name].relation.split("__")[0] for name in found if name in params}
         return {name: path for name, path in found.items() if first.get(name) not in hidden}
+
+
+def match_refuse(request: Request) -> None:
+    """Refuse If-Match for many rows: each has a version of its own."""
+    if "If-Match" in request.headers:
+        raise ValidationError({"If-Match": ["It is about one row: give each row its version in the body."]})
 
 
 def one_alone(write: Callable[[], dict[str, Any]]) -> dict[str, Any]:

@@ -45,6 +45,8 @@ class Door(APIView):
     buckets: Mapping[str, str] = {}
     own_params: Mapping[str, tuple[str, ...]] = {}
     body_max_byte = BODY_MAX_BYTE
+    too_large_hint = ""
+    """What to do with a body that is larger."""
     is_global = False
     """Whether what is written here holds in every region: an account that is limited to some does not write it."""
     allowance: Allowance | None = None
@@ -79,18 +81,21 @@ class Door(APIView):
             return super().dispatch(request, *args, **kwargs)
 
     def initial(self, request: Request, *args: Any, **kwargs: Any) -> None:
-        """Let in who may come in, then look at the parameters and the size of the body."""
+        """Refuse a body that is too large before anything of it is read, let in who may, look at the parameters."""
+        limit_byte, length = self.most_byte(), str(request.META.get("CONTENT_LENGTH") or "0")
+        if length.isdigit() and int(length) > limit_byte:
+            raise TooLargeError(f"The body is larger than {limit_byte} byte.{self.too_large_hint}")
         super().initial(request, *args, **kwargs)
         params_check(request, self.allowed_params())
         if request.method not in SAFE and request.user.is_authenticated:
             if self.is_global and getattr(self, "action", "") is not None and region_limit(request.user) is not None:
                 raise PermissionDenied(GLOBAL, code="region_limited")
             self.signing.enter_context(writing_as(author_read(request)))
+
+    def most_byte(self) -> int:
+        """Return how large a body may be."""
         form = any(issubclass(parser, MultiPartParser) for parser in self.parser_classes)
-        limit_byte = settings.TRACE_MAX_BYTE + FORM_EXTRA_BYTE if form else self.body_max_byte
-        length = str(request.META.get("CONTENT_LENGTH") or "0")
-        if length.isdigit() and int(length) > limit_byte:
-            raise TooLargeError(f"The body is larger than {limit_byte} byte.")
+        return settings.TRACE_MAX_BYTE + FORM_EXTRA_BYTE if form else self.body_max_byte
 
     def finalize_response(self, request: Any, response: Any, *args: Any, **kwargs: Any) -> Any:
         """Show what is left of the rate; answers are private."""
@@ -229,7 +234,10 @@ def author_read(request: Request) -> Author:
 
 def is_dry_run(request: Request) -> bool:
     """Return whether nothing shall be stored."""
-    dry = bool(Param("dry_run", "", "boolean").read(request.query_params.get("dry_run", "0")))
+    asked = request.query_params.getlist("dry_run") or ["0"]
+    if len(asked) > 1:
+        raise ValidationError({"dry_run": ["Give it once."]})
+    dry = bool(Param("dry_run", "", "boolean").read(asked[0]))
     if dry and "Idempotency-Key" in request.headers:
         raise ValidationError({"dry_run": ["A dry run makes nothing: send it without an Idempotency-Key."]})
     return dry

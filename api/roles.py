@@ -9,6 +9,7 @@ from django.db.models import Q
 from fleet.inventory import INVENTORY
 
 SCENARIOS_EDITED = ("calibrationversion", "run", "scenario", "schedule", "trace")
+IMPORTS = ("add_importjob", "change_importjob")
 WRITES = ("add", "change", "delete")
 ROLES = ("viewer", "planner", "operator", "admin")
 
@@ -33,6 +34,8 @@ def role_allows(role: str) -> Q:
         return sees | Q(content_type__app_label__in=("fleet", "scenarios", "api", "auth"))
     edited = [entry.kind for entry in INVENTORY.values() if role in entry.editors]
     allowed = sees | Q(content_type__app_label="fleet", codename__in=_codenames(edited))
+    if edited:
+        allowed |= Q(content_type__app_label="scenarios", codename__in=IMPORTS)
     if role == "planner":
         allowed |= Q(content_type__app_label="scenarios", codename__in=_codenames(SCENARIOS_EDITED))
     return allowed

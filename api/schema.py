@@ -1,5 +1,7 @@
 """The OpenAPI document: what every operation adds to it, and where it is served."""
 
+import json
+from collections import Counter
 from functools import cache
 from typing import Any, Literal
 
@@ -82,6 +84,12 @@ IDEMPOTENCY_KEY = OpenApiParameter(
 )
 
 
+def problem_of(code: int) -> dict[str, Any]:
+    """Describe a problem as the answer of an operation."""
+    content = {MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/Problem"}}}
+    return {"description": MEANINGS.get(code, ""), "content": content}
+
+
 class OperationSchema(AutoSchema):
     """Adds the headers, the shaping parameters and the problems that all operations share."""
 
@@ -124,9 +132,8 @@ class OperationSchema(AutoSchema):
             codes += [412] + ([428] if getattr(self.view, "match_required", False) else [])
         if verb == "retrieve" and self._is_conditional():
             bodies["304"] = {"description": "Nothing has changed."}
-        content = {MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/Problem"}}}
         for code in sorted(codes):
-            bodies.setdefault(str(code), {"description": MEANINGS[code], "content": content})
+            bodies.setdefault(str(code), problem_of(code))
         return bodies
 
 
@@ -136,11 +143,8 @@ class RowsSchema(OperationSchema):
     def get_operation_id(self) -> str:
         """Tell the operations on many rows from those on one."""
         name: str = super().get_operation_id()
-        return (
-            name.replace("_partial_update", "_bulk_partial_update").replace("_destroy", "_bulk_destroy")
-            if (self._verb in MANY)
-            else name
-        )
+        head, _, _ = name.rpartition("partial_update" if self.method == "PATCH" else "destroy")
+        return f"{head}bulk_{name.removeprefix(head)}" if self._verb in MANY else name
 
     def get_override_parameters(self) -> Any:
         """Add what writes may carry."""
@@ -179,30 +183,30 @@ class RowsSchema(OperationSchema):
         of_object = {"type": "object", "properties": properties, "additionalProperties": False}
         return {"oneOf": [number, {"type": "string"}, of_object]}
 
+    def _report(self) -> Any:
+        return self.resolve_serializer(RowsWrittenSerializer, "response").ref
+
+    def _or_report(self, body: dict[str, Any], description: str) -> dict[str, Any]:
+        one = body["content"]["application/json"]["schema"]
+        content = {"application/json": {"schema": {"anyOf": [one, self._report()]}}}
+        return {"content": content, "description": description}
+
     @staticmethod
     def _array(items: dict[str, Any]) -> dict[str, Any]:
         return {"type": "array", "items": items, "minItems": 1, "maxItems": ROWS_MOST}
 
     def _get_response_bodies(self, direction: Literal["request", "response"] = "response") -> dict[str, Any]:
         bodies = super()._get_response_bodies(direction)
-        report = {"application/json": {"schema": self.resolve_serializer(RowsWrittenSerializer, "response").ref}}
+        report = {"application/json": {"schema": self._report()}}
         if self._verb in MANY:
             bodies.pop("204", None)
             bodies["200"] = {"content": report, "description": "What was done with each row."}
-            conflict = bodies["409"] if "409" in bodies else bodies["400"]
-            bodies |= {
-                "412": {**conflict, "description": MEANINGS[412]},
-                "413": {**conflict, "description": MEANINGS[413]},
-            }
+            bodies |= {str(code): problem_of(code) for code in (412, 413, 415)}
         elif self._verb == "create":
-            one = bodies["201"]["content"]["application/json"]["schema"]
-            both = {"application/json": {"schema": {"anyOf": [one, report["application/json"]["schema"]]}}}
-            bodies["201"] = {"content": both, "description": "The row; of an array, what was done with each."}
+            bodies["201"] = self._or_report(bodies["201"], "The row; of an array, what was done with each.")
             bodies["200"] = {"content": report, "description": "A dry run: nothing was stored."}
         elif self._verb == "partial_update":
-            one = bodies["200"]["content"]["application/json"]["schema"]
-            both = {"application/json": {"schema": {"anyOf": [one, report["application/json"]["schema"]]}}}
-            bodies["200"] = {"content": both, "description": "The row; of a dry run, what would be done."}
+            bodies["200"] = self._or_report(bodies["200"], "The row; of a dry run, what would be done.")
         elif self._verb == "destroy":
             bodies["200"] = {"content": report, "description": "A dry run: nothing was deleted."}
         return bodies
@@ -223,6 +227,39 @@ def edits_describe(components: dict[str, Any]) -> None:
         components[edit_name(entry)] = {**one, "properties": properties, "description": text}
 
 
+def parameters_share(result: dict[str, Any]) -> None:
+    """Write down once what several operations have in common: most filters stand in many lists."""
+    operations = [operation for methods in result["paths"].values() for operation in methods.values()]
+    told = [(one, json.dumps(one, sort_keys=True)) for each in operations for one in each.get("parameters", ())]
+    times = Counter(text for _, text in told)
+    names: dict[str, str] = {}
+    variants: Counter[str] = Counter()
+    shared = result["components"].setdefault("parameters", {})
+    for parameter, text in told:
+        if times[text] > 1 and text not in names:
+            name = parameter["name"]
+            variants[name] += 1
+            names[text] = f"{name}.{variants[name]}" if variants[name] > 1 else name
+            shared[names[text]] = parameter
+    for operation in operations:
+        texts = [(one, json.dumps(one, sort_keys=True)) for one in operation.get("parameters", ())]
+        if texts:
+            operation["parameters"] = [
+                {"$ref": f"#/components/parameters/{names[text]}"} if text in names else one for one, text in texts
+            ]
+
+
+def problems_share(result: dict[str, Any]) -> None:
+    """Write down once each problem that an operation answers with."""
+    shared = result["components"].setdefault("responses", {})
+    for methods in result["paths"].values():
+        for operation in methods.values():
+            for code, answer in operation["responses"].items():
+                if answer == problem_of(int(code)):
+                    shared[f"Problem{code}"] = answer
+                    operation["responses"][code] = {"$ref": f"#/components/responses/Problem{code}"}
+
+
 def finish(result: dict[str, Any], **_: Any) -> dict[str, Any]:
     """Add the problem; a request takes no unknown field, and a row may lack any field, for `?fields=` chooses."""
     components = result["components"]["schemas"]
@@ -233,6 +270,8 @@ def finish(result: dict[str, Any], **_: Any) -> dict[str, Any]:
             component.pop("required", None)
     edits_describe(components)
     components["Problem"] = PROBLEM
+    parameters_share(result)
+    problems_share(result)
     return result
 
 

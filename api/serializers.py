@@ -14,9 +14,8 @@ from rest_framework.reverse import reverse
 from accelerator import UnknownNameError, chip_get, model_get, profile_mix
 from accelerator.serving_calibration import ServingCalibration
 from api.models import Token
-from api.seen import entry_of, is_shown
 from fleet import services as fleet_services
-from fleet.access import region_limit
+from fleet.access import entry_of, is_shown, region_limit
 from fleet.inventory import key_paths
 from scenarios.calibrations import calibration_current
 from scenarios.models import Report, Run, Scenario, Schedule, StoredRating, Trace
@@ -183,8 +182,10 @@ class RowSerializer(StrictSerializer, serializers.ModelSerializer[Any]):
             self.fields.pop(name)
 
     def build_standard_field(self, field_name: str, model_field: Any) -> Any:
-        """Whole numbers have one limit, whatever data base is below."""
+        """Whole numbers have one limit, whatever data base is below; choices need none."""
         kind, options = super().build_standard_field(field_name, model_field)
+        if issubclass(kind, serializers.ChoiceField):
+            options.pop("validators", None)
         if issubclass(kind, serializers.IntegerField) and not options.get("read_only"):
             options["max_value"] = min(options.get("max_value") or INTEGER_MAX, INTEGER_MAX)
         return kind, options
@@ -406,7 +407,8 @@ class BindingSerializer(serializers.Serializer[Any]):
     """What stops the next host."""
 
     constraint = serializers.CharField()
-    object = serializers.CharField(help_text="The rack that comes closest to taking one more.")
+    object = serializers.CharField(help_text="The node that racks share, or the rack or feed that comes closest.")
+    failure = serializers.CharField(help_text="Node after whose failure it binds; empty: it binds now.")
     share = serializers.FloatField(help_text="Share of the racks that it stops. [-]")
 
 
@@ -433,7 +435,6 @@ class SureSerializer(serializers.Serializer[Any]):
     quantile = serializers.FloatField()
     hosts = serializers.FloatField(help_text="At least so many fit. [-]")
     tok_s = serializers.FloatField(allow_null=True, help_text="They serve at least this. [tok/s]")
-    run_out = serializers.CharField(allow_null=True, help_text="Not before this month; null: beyond the horizon.")
 
 
 class ServingCalibrationSerializer(serializers.Serializer[Any]):

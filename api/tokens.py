@@ -1,20 +1,26 @@
 """Tokens: made with a secret that is shown once, looked up by its hash, revoked for good."""
 
 import hashlib
+import logging
 import secrets
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from datetime import datetime, timedelta
 
 from django.contrib.auth.models import User
 from django.core.exceptions import ValidationError
+from django.db import OperationalError, connection
 from django.db.models import Q
 from django.utils import timezone
 
 from api.models import Token
 
+logger = logging.getLogger(__name__)
+
 SECRET_START = "twin_"  # noqa: S105 -- lets secret scanners find a leaked token
 PREFIX_LENGTH = 12
 USE_NOTED_S = 60.0  # a busy token costs one write a minute
+NOTING_MOST_MS = 100  # for so long a reader waits for another writer on SQLite
 
 
 def token_make(
@@ -57,8 +63,34 @@ def token_find(secret: str) -> Token | None:
     now = timezone.now()
     before = now - timedelta(seconds=USE_NOTED_S)
     if token.last_used_at is None or token.last_used_at < before:
-        Token.objects.filter(Q(last_used_at=None) | Q(last_used_at__lt=before), pk=token.pk).update(last_used_at=now)
+        _use_note(token, now, before)
     return token
+
+
+def _use_note(token: Token, now: datetime, before: datetime) -> None:
+    """Note that a token was used. On SQLite, where one may write at a time, it is left out while another does."""
+    rows = Token.objects.filter(Q(last_used_at=None) | Q(last_used_at__lt=before), pk=token.pk)
+    if connection.vendor != "sqlite":
+        rows.update(last_used_at=now)
+        return
+    try:
+        with _impatient():
+            rows.update(last_used_at=now)
+    except OperationalError as error:
+        logger.debug("the use of token %s is not noted: %s", token.pk, error)
+
+
+@contextmanager
+def _impatient() -> Iterator[None]:
+    """Wait for another writer on SQLite but for a moment."""
+    with connection.cursor() as cursor:
+        cursor.execute("PRAGMA busy_timeout")
+        usual_ms = int(cursor.fetchone()[0])
+        cursor.execute(f"PRAGMA busy_timeout = {NOTING_MOST_MS}")
+        try:
+            yield
+        finally:
+            cursor.execute(f"PRAGMA busy_timeout = {usual_ms}")
 
 
 def token_revoke(token: Token) -> None:

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from django.urls import include, path, re_path
 from rest_framework.routers import Route, SimpleRouter
 
-from api import calibrations, catalog, views
+from api import calibrations, catalog, imports, places, views
 from api.changes import ChangeSetView
 from api.fleet import VIEWS
 from api.resources import ReadResource
@@ -28,6 +28,7 @@ class RowsRouter(SimpleRouter):
 ROWS: Mapping[str, type[ReadResource]] = {
     **VIEWS,
     "changes": ChangeSetView,
+    "imports": imports.ImportView,
     "traces": views.TraceView,
     "scenarios": views.ScenarioView,
     "schedules": views.ScheduleView,
@@ -43,8 +44,17 @@ for prefix, view in ROWS.items():
 router.register("chips", catalog.ChipView, basename="chip")
 router.register("models", catalog.LlmModelView, basename="llm-model")
 
+PLACES: Mapping[str, type[places.PlaceView]] = {
+    "fits": places.FitsView,
+    "power-loads": places.PowerLoadsView,
+    "cooling-loads": places.CoolingLoadsView,
+    "blast-radius": places.BlastRadiusView,
+    "rack-loads": places.RackLoadsView,
+    "timeline": places.TimelineView,
+}
 ROOT = {prefix: f"{basename}-list" for prefix, _, basename in router.registry}
 ROOT |= {"capacity/query": "capacity-query", "exchange-ratios": "exchange-ratios", "accuracy": "accuracy"}
+ROOT |= {name: name for name in PLACES}
 ROOT |= {"schema": "schema"}
 
 v1 = [
@@ -52,6 +62,7 @@ v1 = [
     path("capacity/query/", views.CapacityQueryView.as_view(), name="capacity-query"),
     path("accuracy/", calibrations.AccuracyView.as_view(), name="accuracy"),
     path("exchange-ratios/", views.ExchangeView.as_view(), name="exchange-ratios"),
+    *(path(f"{name}/", view.as_view(), name=name) for name, view in PLACES.items()),
     path("schema/", SchemaView.as_view(), name="schema"),
     *router.urls,
 ]

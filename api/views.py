@@ -170,7 +170,7 @@ class RunView(ReadResource):
     @extend_schema(parameters=[WAIT])
     def retrieve(self, request: Request, *args: Any, **kwargs: Any) -> Response:
         """Show a run; `wait` holds the answer back until it has ended."""
-        run = self._awaited()
+        run: Run = awaited(self)
         headers = {} if run.has_ended else {"Retry-After": str(RETRY_AFTER_S)}
         return Response(self.get_serializer(run).data, headers=headers)
 
@@ -185,7 +185,7 @@ class RunView(ReadResource):
     @action(detail=True, filter_backends=[], pagination_class=None)
     def result(self, request: Request, pk: str) -> Response:
         """Show the result of a run that is done."""
-        run = self._awaited()
+        run: Run = awaited(self)
         if not run.has_ended:
             data = self.get_serializer(run).data
             return Response(data, status=202, headers={"Retry-After": str(RETRY_AFTER_S), "Location": data["url"]})
@@ -215,19 +215,6 @@ class RunView(ReadResource):
         columns = [{"name": c.name, "label": c.label, "unit": c.unit} for c in table.columns]
         rows = [{c.name: row.get(c.name) for c in table.columns} for row in table.rows]
         return Response({"name": table.name, "caption": table.caption, "columns": columns, "rows": rows})
-
-    def _awaited(self) -> Run:
-        """Return the run, after it has ended or the time to wait is over."""
-        wait_s = wait_read(self.request)
-        run: Run = self.get_object()
-        if run.has_ended or not wait_s:
-            return run
-        end_s = time.monotonic() + wait_s
-        with waiting_place() as has_place:
-            while has_place and not run.has_ended and time.monotonic() < end_s:
-                time.sleep(min(LONG_POLL_LOOK_S, max(0.0, end_s - time.monotonic())))
-                run = self.get_object()
-        return run
 
     def _result(self, run: Run) -> dict[str, Any]:
         if run.status != Run.Status.DONE:
@@ -346,6 +333,20 @@ def download(text: str, media_type: str, file_name: str) -> HttpResponse:
     response = HttpResponse(text, content_type=f"{media_type}; charset=utf-8")
     response["Content-Disposition"] = f'attachment; filename="{file_name}"'
     return response
+
+
+def awaited(view: ReadResource) -> Any:
+    """Return the row that a view is about, after it has ended or the time to wait is over."""
+    wait_s = wait_read(view.request)
+    row = view.get_object()
+    if row.has_ended or not wait_s:
+        return row
+    end_s = time.monotonic() + wait_s
+    with waiting_place() as has_place:
+        while has_place and not row.has_ended and time.monotonic() < end_s:
+            time.sleep(min(LONG_POLL_LOOK_S, max(0.0, end_s - time.monotonic())))
+            row = view.get_object()
+    return row
 
 
 def wait_read(request: Request) -> float:

@@ -1,7 +1,6 @@
 """How long a table of 100,000 hosts takes to come in: written with checks and log, again unchanged, and with bad rows.
 
-`--postgres URL` runs it on a database of its own on that server as well. Seconds are those of the clock: a database
-works beside this process.
+On SQLite and on PostgreSQL. Seconds are those of the clock: a database works beside this process.
 """
 
 import argparse
@@ -9,18 +8,12 @@ import csv
 import resource
 import tempfile
 import time
-import uuid
-from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import ExitStack
 from datetime import date, timedelta
 from pathlib import Path
-from urllib.parse import urlsplit, urlunsplit
 
-import dj_database_url
-import psycopg
-from database import tables_make
-from django.core.management import call_command
-from django.db import connection, connections
+from database import SERVERS, postgres_folder, postgres_of_our_own, postgres_started, tables_make
+from django.db import connection
 from measure import figure_print, machine_print
 
 from fleet.exchange import ImportReport, entry_write, import_run
@@ -99,37 +92,25 @@ def run(hosts: int, folder: Path) -> None:
     figure_print("most memory of this process so far", resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024, "MiB")
 
 
-@contextmanager
-def postgres_of_our_own(url: str) -> Iterator[None]:
-    """Let Django use an empty database on a server for a while."""
-    name = f"bench_{uuid.uuid4().hex[:12]}"
-    with closing(psycopg.connect(url, autocommit=True)) as server:
-        server.execute(f"CREATE DATABASE {name}")
-        connections.close_all()
-        del connections["default"]
-        wanted = {"default": dj_database_url.parse(urlunsplit(urlsplit(url)._replace(path=f"/{name}")))}
-        connections.settings["default"] = connections.configure_settings(wanted)["default"]
-        try:
-            call_command("migrate", verbosity=0)
-            yield
-        finally:
-            connections.close_all()
-            server.execute(f"DROP DATABASE {name} WITH (FORCE)")
-
-
 def main() -> None:
     """Print the figures of each database."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--postgres", metavar="URL", help="a server on which a database can be made")
+    parser.add_argument(
+        "--postgres", metavar="URL", help="a server on which a database can be made; else one is started"
+    )
     parser.add_argument("--hosts", type=int, default=HOSTS)
     options = parser.parse_args()
     machine_print()
-    with tempfile.TemporaryDirectory(prefix="twin-bench-files-") as folder:
+    with tempfile.TemporaryDirectory(prefix="twin-bench-files-") as folder, ExitStack() as servers:
         tables_make()
         run(options.hosts, Path(folder))
-        if options.postgres:
-            with postgres_of_our_own(options.postgres):
-                run(options.hosts, Path(folder))
+        programs = postgres_folder()
+        if not options.postgres and programs is None:
+            print(f"# no PostgreSQL: none under {SERVERS}, or we may not start it")
+            return
+        url = options.postgres or servers.enter_context(postgres_started(programs))
+        with postgres_of_our_own(url):
+            run(options.hosts, Path(folder))
 
 
 if __name__ == "__main__":

@@ -32,6 +32,8 @@ WORKER_CONCURRENCY = env_int("WORKER_CONCURRENCY", 2, low=1)
 RUN_LEASE_S = env_float("RUN_LEASE_S", 30.0, low=0.5)
 RUN_SWEEP_S = env_float("RUN_SWEEP_S", 10.0, low=0.5)
 TRACE_MAX_BYTE = env_int("TRACE_MAX_BYTE", 64 * 2**20, low=1)
+IMPORT_MAX_BYTE = env_int("IMPORT_MAX_BYTE", 256 * 2**20, low=1)
+IMPORT_KEPT_BYTE = env_int("IMPORT_KEPT_BYTE", 4 * IMPORT_MAX_BYTE, low=1)
 TRACE_MAX_REQUESTS = env_int("TRACE_MAX_REQUESTS", 5_000_000, low=1)
 
 INSTALLED_APPS = [
@@ -256,6 +258,7 @@ SPECTACULAR_SETTINGS: dict[str, Any] = {
     "COMPONENT_SPLIT_REQUEST": True,
     "SERVE_INCLUDE_SCHEMA": False,
     "SORT_OPERATIONS": True,
+    "ENUM_NAME_OVERRIDES": {"ImportModeEnum": "scenarios.models.ImportJob.Mode"},
     "POSTPROCESSING_HOOKS": [
         "drf_spectacular.hooks.postprocess_schema_enums",
         "api.schema.finish",

@@ -8,7 +8,7 @@ from django.contrib import messages
 from django.contrib.auth.decorators import login_required
 from django.contrib.auth.models import User
 from django.core.exceptions import PermissionDenied
-from django.core.paginator import Paginator
+from django.db.models import Exists, OuterRef
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import get_object_or_404, redirect, render
 from django.utils.http import urlencode
@@ -16,12 +16,11 @@ from django.views.decorators.http import require_POST, require_safe
 
 from dashboard.entry_forms import WHY_MOST
 from dashboard.forms import DateInput
-from dashboard.views import PAGE_ROWS
-from fleet.access import change_sets_seen, changes_seen
+from dashboard.views import page_asked
+from fleet.access import change_sets_seen, changes_seen, region_limit
 from fleet.audit import author_current, writing_as
 from fleet.inventory import BY_KIND
-from fleet.models import ChangeSet
-from fleet.services import RowsWriteError, UndoConflictError, change_set_undo
+from fleet.services import RowsWriteError, UndoConflictError, UndoPlaceError, change_set_undo
 
 
 class ChangesForm(forms.Form):
@@ -41,16 +40,13 @@ def changes(request: HttpRequest) -> HttpResponse:
     form = ChangesForm(request.GET)
     asked = form.cleaned_data if form.is_valid() else {}
     sets = change_sets_seen(request.user).select_related("undo_of")
-    rows = {
-        path: asked[name]
-        for name, path in (("q", "changes__label__icontains"), ("kind", "changes__kind"))
-        if asked.get(name)
-    }
-    sets = sets.filter(**rows).distinct() if rows else sets
+    rows = {path: asked[name] for name, path in (("q", "label__icontains"), ("kind", "kind")) if asked.get(name)}
+    if rows:
+        sets = sets.filter(Exists(changes_seen(request.user).filter(**rows, change_set=OuterRef("pk"))))
     for name, path in (("who", "actor_name__icontains"), ("since", "at__date__gte"), ("until", "at__date__lte")):
         if asked.get(name):
             sets = sets.filter(**{path: asked[name]})
-    page = Paginator(sets if form.is_valid() else sets.none(), PAGE_ROWS).get_page(request.GET.get("page"))
+    page = page_asked(request, sets if form.is_valid() else sets.none())
     kept: dict[str, Any] = {name: request.GET[name] for name in form.fields if request.GET.get(name)}
     context = {
         "form": form,
@@ -69,8 +65,8 @@ def change_set(request: HttpRequest, number: int) -> HttpResponse:
     rows = changes_seen(request.user).filter(change_set=found).select_related("change_set").order_by("position")
     context = {
         "set": found,
-        "page": Paginator(rows, PAGE_ROWS).get_page(request.GET.get("page")),
-        "undone_by": found.undone_by.order_by("number"),
+        "page": page_asked(request, rows),
+        "undone_by": change_sets_seen(request.user).filter(undo_of=found).order_by("number"),
         "may_undo": _may_undo(request, found),
     }
     return render(request, "dashboard/change_set.html", context)
@@ -86,7 +82,9 @@ def change_undo(request: HttpRequest, number: int) -> HttpResponse:
     why = request.POST.get("why", "")[:WHY_MOST]
     try:
         with writing_as(replace(author_current(), why=why)):
-            made = change_set_undo(found, why=why)
+            made = change_set_undo(found, why=why, user=cast("User", request.user))
+    except UndoPlaceError as error:
+        raise PermissionDenied from error
     except (UndoConflictError, RowsWriteError) as error:
         messages.error(request, f"Nothing was undone: {error}")
         return redirect("dashboard:change_set", number)
@@ -94,14 +92,17 @@ def change_undo(request: HttpRequest, number: int) -> HttpResponse:
     return redirect("dashboard:change_set", made.number)
 
 
-def _set(request: HttpRequest, number: int) -> ChangeSet:
+def _set(request: HttpRequest, number: int) -> Any:
     return get_object_or_404(change_sets_seen(request.user).select_related("undo_of"), number=number)
 
 
-def _may_undo(request: HttpRequest, found: ChangeSet) -> bool:
-    """Whether an account sees every row of a set and may edit rows of all its kinds."""
+def _may_undo(request: HttpRequest, found: Any) -> bool:
+    """Whether an account may edit rows of all kinds of a set, and each lay where it sees and writes rows."""
     user = cast("User", request.user)
     kinds: list[Any] = list(found.changes.order_by().values_list("kind", flat=True).distinct())
     if not all(user.has_perm(f"fleet.{verb}_{kind}") for kind in kinds for verb in ("add", "change", "delete")):
         return False
-    return changes_seen(user).filter(change_set=found).count() == found.rows
+    seen = changes_seen(user).filter(change_set=found)
+    if region_limit(user) is not None:
+        seen = seen.filter(region_pk__isnull=False)
+    return seen.count() == found.rows

@@ -163,8 +163,13 @@ def hatch_path(x_px: float, y_px: float, width_px: float, height_px: float, step
 
 
 # --- the drawing ------------------------------------------------------------------------------------------------------
-def elevation_draw(height_u: int, hosts: Sequence[Standing], *, name: str = "the rack") -> Elevation:
-    """Return the drawing; a host is cut at the edge of the rack, and hosts that overlap stand side by side."""
+def elevation_draw(
+    height_u: int, hosts: Sequence[Standing], *, name: str = "the rack", unplaced_u: int = 0
+) -> Elevation:
+    """Return the drawing; a host is cut at the edge of the rack, and hosts that overlap stand side by side.
+
+    `unplaced_u` is the height of hosts without a recorded position: they are not drawn, and what is free is less by it.
+    """
     inside = [host for host in hosts if 1 <= host.position_u <= height_u and host.height_u > 0]
     faces = [_face_draw(height_u, inside, face) for face in FACES]
     free_u = [_free_u(height_u, inside, face) for face in FACES]
@@ -173,7 +178,7 @@ def elevation_draw(height_u: int, hosts: Sequence[Standing], *, name: str = "the
         height_px=height_u * UNIT_PX,
         ticks=[(unit, (height_u - unit + 0.5) * UNIT_PX) for unit in range(1, height_u + 1)],
         title=f"Elevation of {name}, front and rear",
-        description=_description(height_u, inside, through_u),
+        description=_description(height_u, inside, through_u, unplaced_u),
         faces=faces,
         has_links=any(host.url for host in inside),
     )
@@ -201,11 +206,13 @@ def _runs(units: Sequence[int]) -> list[tuple[int, int]]:
     return runs
 
 
-def _description(height_u: int, hosts: Sequence[Standing], through_u: Sequence[int]) -> str:
+def _description(height_u: int, hosts: Sequence[Standing], through_u: Sequence[int], unplaced_u: int) -> str:
     counts = {state: sum(host.state == state for host in hosts) for state in STATE_WORDS}
     counted = ", ".join(f"{count} {state}" for state, count in counts.items() if count) or "no host"
     largest_u = max((high - low + 1 for low, high in _runs(through_u)), default=0)
-    free = f"{len(through_u)} of {height_u} U free from front to rear"
+    free = f"{max(0, len(through_u) - unplaced_u)} of {height_u} U free from front to rear"
+    if unplaced_u:
+        free += f" with {unplaced_u} U left for hosts without a recorded position"
     return f"{counted}; {free}, the largest gap {largest_u} U." if largest_u else f"{counted}; {free}."
 
 

@@ -9,14 +9,19 @@ from django.forms.models import modelform_factory
 
 from dashboard.forms import DateInput
 from dashboard.lists import field_label
-from fleet.access import rows_seen
-from fleet.inventory import Entry, key_find, key_text
+from fleet.access import ELSEWHERE, is_shown, name_shown, rows_seen
+from fleet.inventory import Entry, key_find
 
 WHY_MOST = 500
 
 
 class KeyField(forms.CharField):
-    """Another row of the fleet, written as its key: among a hundred thousand hosts no list of choices helps."""
+    """Another row of the fleet, written as its key: among a hundred thousand hosts no list of choices helps.
+
+    One elsewhere, that the account does not see, is written as that word and is kept if the word is left alone.
+    """
+
+    elsewhere: models.Model | None = None
 
     def __init__(self, model: type[models.Model], user: Any, **options: Any) -> None:
         super().__init__(max_length=200, **options)
@@ -27,6 +32,8 @@ class KeyField(forms.CharField):
         text = super().clean(value)
         if not text:
             return None
+        if text == ELSEWHERE and self.elsewhere:
+            return self.elsewhere
         row = key_find(rows_seen(self.model._default_manager.all(), self.user), text)
         if row is None:
             raise ValidationError(f"There is no {self.model._meta.verbose_name} {text!r}.")
@@ -36,7 +43,7 @@ class KeyField(forms.CharField):
         """Show the key of a row that is given by its id."""
         if isinstance(value, int):
             row = self.model._default_manager.filter(pk=value).first()
-            return key_text(row) if row else ""
+            return name_shown(row, self.user) if row else ""
         return value
 
 
@@ -47,6 +54,13 @@ class EntryForm(forms.ModelForm):
     why = forms.CharField(
         required=False, max_length=WHY_MOST, label="Why", help_text="Kept in the change history beside your name."
     )
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options)
+        for name, field in self.fields.items():
+            if isinstance(field, KeyField) and self.instance.pk:
+                row = getattr(self.instance, name)
+                field.elsewhere = row if row and not is_shown(row, field.user) else None
 
 
 def entry_form(entry: Entry, user: Any) -> type[EntryForm]:

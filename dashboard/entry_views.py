@@ -8,26 +8,25 @@ from django.contrib import messages
 from django.contrib.auth.decorators import login_required
 from django.contrib.auth.models import User
 from django.core.exceptions import PermissionDenied, ValidationError
-from django.core.paginator import Paginator
 from django.db import models
 from django.db.models import ProtectedError
 from django.http import Http404, HttpRequest, HttpResponse, StreamingHttpResponse
 from django.shortcuts import redirect, render
-from django.urls import reverse
+from django.urls import NoReverseMatch, reverse
 from django.views.decorators.http import require_safe
 
 from dashboard.entry_forms import WHY_MOST, EntryForm, entry_form
-from dashboard.lists import RowList, entry_counts, entry_named, field_label
-from dashboard.views import PAGE_ROWS, require_form
-from fleet.access import rows_seen
+from dashboard.links import row_url
+from dashboard.lists import RowList, entry_counts, field_label
+from dashboard.selectors import history_of
+from dashboard.views import PAGE_ROWS, csv_refused, require_form
+from fleet.access import is_shown, key_shown, name_shown, rows_seen
 from fleet.audit import author_current, writing_as
 from fleet.files import csv_write
 from fleet.inventory import BY_KIND, INVENTORY, Entry, key_text
-from fleet.models import Change
 from fleet.services import RowsWriteError, StaleVersionError, row_delete, row_save
 
-HISTORY_ROWS = 20
-PAGES = {"site": "site", "rack": "rack"}  # kinds with a page of their own
+PAGES = frozenset({"site", "rack", "host", "card"})  # kinds with a page of their own
 
 
 @login_required
@@ -45,14 +44,15 @@ def entry_list(request: HttpRequest, name: str) -> HttpResponse:
     """Which rows of one kind are there?"""
     entry = _entry(name)
     found = RowList(entry, request.GET, request.user)
-    page = Paginator(found.rows, PAGE_ROWS).get_page(request.GET.get("page"))
+    page = found.page(PAGE_ROWS)
+    columns, cells = found.columns(), found.cells(cast("Any", page.object_list), found.shown)
     context = {
         "entry": entry,
         "list": found,
         "page": page,
-        "columns": found.columns(),
+        "columns": columns,
         "filters": found.filters(),
-        "rows": list(found.cells(cast("Any", page.object_list), found.shown)),
+        "rows": [(pk, list(zip(columns, texts, strict=True))) for pk, texts in cells],
         "q": request.GET.get("q", ""),
         "day_asked": request.GET.get("day", ""),
         "previous_url": found.url(page=str(page.number - 1)),
@@ -70,8 +70,7 @@ def entry_csv(request: HttpRequest, name: str) -> HttpResponse | StreamingHttpRe
     entry = _entry(name)
     found = RowList(entry, request.GET, request.user)
     if found.errors:
-        text = "\n".join(f"{field}: {reason}" for field, reason in found.errors.items())
-        return HttpResponse(text, status=400, content_type="text/plain; charset=utf-8")
+        return csv_refused(found.errors)
     rows = (dict(zip(found.names, values, strict=True)) for _, values in found.values(found.rows, found.names))
     answer = StreamingHttpResponse(csv_write(found.names, rows), content_type="text/csv; charset=utf-8")
     answer["Content-Disposition"] = f'attachment; filename="{name}.csv"'
@@ -98,10 +97,10 @@ def entry_row(request: HttpRequest, name: str, pk: int) -> HttpResponse:
     context = {
         "entry": entry,
         "row": row,
-        "title": key_text(row),
-        "facts": list(_facts(entry, row)),
+        "title": key_shown(row, request.user),
+        "facts": list(_facts(entry, row, request.user)),
         "related": list(_related(request, row)),
-        "changes": _history(row),
+        "changes": history_of(entry.kind, row.pk, request.user),
         "page_url": page_of(row),
         "may_change": _may(request, entry, "change"),
         "may_delete": _may(request, entry, "delete"),
@@ -134,7 +133,7 @@ def entry_edit(request: HttpRequest, name: str, pk: int | None = None) -> HttpRe
         except (ValidationError, RowsWriteError) as error:
             _errors_add(form, error)
         else:
-            messages.success(request, f"{key_text(saved)} is saved.")
+            messages.success(request, f"{key_shown(saved, request.user)} is saved.")
             return redirect("dashboard:entry_row", name, saved.pk)
     return _form_page(request, entry, row, form, status=400)
 
@@ -148,7 +147,7 @@ def entry_delete(request: HttpRequest, name: str, pk: int) -> HttpResponse:
         raise PermissionDenied
     row = _row(request, entry, pk)
     if request.method == "POST":
-        title = key_text(row)
+        title = key_shown(row, request.user)
         try:
             with writing_as(replace(author_current(), why=request.POST.get("why", "")[:WHY_MOST])):
                 row_delete(row)
@@ -158,17 +157,23 @@ def entry_delete(request: HttpRequest, name: str, pk: int) -> HttpResponse:
             return redirect("dashboard:entry_row", name, pk)
         messages.success(request, f"{title} is deleted; the change history can bring it back.")
         return redirect("dashboard:entry_list", name)
-    return render(request, "dashboard/entry_delete.html", {"entry": entry, "row": row, "title": key_text(row)})
+    context = {"entry": entry, "row": row, "title": key_shown(row, request.user)}
+    return render(request, "dashboard/entry_delete.html", context)
 
 
 def page_of(row: models.Model) -> str:
     """Return the address of the page that a kind of row has of its own, or an empty text."""
     kind = str(row._meta.model_name)
-    return reverse(f"dashboard:{PAGES[kind]}", args=[key_text(row)]) if kind in PAGES else ""
+    if kind not in PAGES:
+        return ""
+    try:
+        return reverse(f"dashboard:{kind}", args=[key_text(row)])
+    except NoReverseMatch:  # a serial that is no part of an address
+        return ""
 
 
 def _entry(name: str) -> Entry:
-    entry = entry_named(name)
+    entry = INVENTORY.get(name)
     if entry is None:
         raise Http404(f"There is no list {name!r}.")
     return entry
@@ -187,7 +192,8 @@ def _may(request: HttpRequest, entry: Entry, verb: str) -> bool:
 
 
 def _form_page(request: HttpRequest, entry: Entry, row: Any, form: EntryForm, *, status: int = 200) -> HttpResponse:
-    context = {"entry": entry, "row": row, "title": key_text(row) if row else "", "form": form}
+    title = key_shown(row, request.user) if row else ""
+    context = {"entry": entry, "row": row, "title": title, "form": form}
     return render(request, "dashboard/entry_form.html", context, status=status)
 
 
@@ -203,14 +209,15 @@ def _errors_add(form: EntryForm, error: ValidationError | RowsWriteError) -> Non
         form.add_error(field if field in form.fields else None, message)
 
 
-def _facts(entry: Entry, row: Any) -> Iterator[Fact]:
+def _facts(entry: Entry, row: Any, user: Any) -> Iterator[Fact]:
     for field in entry.fields:
         label, unit = field_label(field)
         value = getattr(row, field.name)
         url = ""
         if isinstance(value, models.Model):
-            url = reverse("dashboard:entry_row", args=[BY_KIND[str(value._meta.model_name)].name, value.pk])
-            value = key_text(value)
+            if is_shown(value, user):
+                url = row_url(BY_KIND[str(value._meta.model_name)].name, value.pk)
+            value = name_shown(value, user)
         elif field.choices:
             value = getattr(row, f"get_{field.name}_display")()
         elif isinstance(value, bool):
@@ -230,8 +237,3 @@ def _related(request: HttpRequest, row: Any) -> Iterator[tuple[str, int, str]]:
         if count := rows.count():
             url = reverse("dashboard:entry_list", args=[entry.name])
             yield entry.title, count, f"{url}?{relation.field.name}={key_text(row)}"
-
-
-def _history(row: Any) -> Any:
-    found = Change.objects.filter(kind=str(row._meta.model_name), object_id=row.pk)
-    return found.select_related("change_set").order_by("-change_set__number", "-position")[:HISTORY_ROWS]

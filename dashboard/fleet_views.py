@@ -1,8 +1,14 @@
-"""Pages of the fleet in its places: site, hall, rack, power tree. Each shows one day, named in its address."""
+"""Pages of the fleet in its places, from the region down to the rack, and of what comes and goes.
 
-from datetime import date
+Each shows one day, which its address names. What an account does not see is not there.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import date, timedelta
 from typing import Any
 
+import numpy as np
 from django.contrib.auth.decorators import login_required
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import get_object_or_404, render
@@ -10,154 +16,330 @@ from django.utils import timezone
 from django.views.decorators.http import require_safe
 
 from accelerator import chip_get
-from dashboard import places, presenters, selectors
+from dashboard import limits, losses, places, presenters, selectors, supplies
 from dashboard.elevations import Standing, elevation_draw
+from dashboard.fleet_forms import MetricForm, WindowForm
+from dashboard.floorplans import MetricLink
 from dashboard.forms import DayForm
-from dashboard.power_drawings import power_tree_draw
+from dashboard.happenings import lanes_of
+from dashboard.links import Crumb, Links, row_url
+from dashboard.power_drawings import feed_bars_draw
+from dashboard.redundancy import FORMS
+from dashboard.timelines import timeline_draw
 from fleet.access import rows_seen
-from fleet.loads import loads_on
-from fleet.models import Hall, Host, Maintenance, Rack, Site
-from fleet.selectors import snapshot_cached, stays
+from fleet.domains import blast_radius
+from fleet.models import Hall, Host, Maintenance, NetworkNode, Rack, Row, Site
+from fleet.selectors import day_cached, in_service, stays
+from scenarios.demand import month_add
+from scenarios.seen import services_seen
+
+SLIDER_BEFORE, SLIDER_AFTER = 12, 36  # months that the slider reaches back, and ahead
+PLACE = "row__hall__site__region"
 
 
-def _day(request: HttpRequest) -> tuple[DayForm, date, int]:
-    """Return the form, the day to show and the HTTP status: a day that cannot be read shows today, and says so."""
+@dataclass(frozen=True, slots=True)
+class Slider:
+    """Months of the slider: the first and the last, how many there are, where the day is, where years begin."""
+
+    first: str
+    last: str
+    most: int
+    value: int
+    marks: list[int]
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """What every page is asked: the day, as its form says it, and the answer's status if the day cannot be read."""
+
+    form: DayForm
+    day: date
+    status: int
+    links: Links
+
+    @property
+    def slider(self) -> Slider:
+        """Return the months from a year ago to three years ahead."""
+        first = month_add(timezone.now().date(), -SLIDER_BEFORE)
+        most = SLIDER_BEFORE + SLIDER_AFTER
+        at = (self.day.year - first.year) * 12 + self.day.month - first.month
+        marks = [month for month in range(most + 1) if month_add(first, month).month == 1]
+        return Slider(f"{first:%Y-%m}", f"{month_add(first, most):%Y-%m}", most, min(max(at, 0), most), marks)
+
+
+def asked_of(request: HttpRequest) -> Asked:
+    """Return what is asked: a day that cannot be read shows today, and says so."""
     form = DayForm(request.GET)
-    if form.is_valid():
-        return form, form.cleaned_data["day"], 200
-    return form, timezone.now().date(), 400
+    is_valid = form.is_valid()
+    day = form.cleaned_data["day"] if is_valid else timezone.now().date()
+    return Asked(form, day, 200 if is_valid else 400, Links(day))
 
 
-def _site(request: HttpRequest, slug: str) -> Site:
+def render_on(request: HttpRequest, name: str, asked: Asked, crumbs: Sequence[Crumb], **values: Any) -> HttpResponse:
+    """Render a page; `kept` are parameters of the address that a change of day keeps, `status` may be worse."""
+    context = {
+        "form": asked.form,
+        "day": asked.day,
+        "slider": asked.slider,
+        "links": asked.links,
+        "crumbs": crumbs,
+        "kept": values.pop("kept", {}),
+    }
+    status = max(asked.status, values.pop("status", 200))
+    return render(request, f"dashboard/{name}.html", {**context, **values}, status=status)
+
+
+def site_seen(request: HttpRequest, slug: str) -> Site:
     return get_object_or_404(rows_seen(Site.objects.select_related("region"), request.user), slug=slug)
 
 
+def site_day(asked: Asked, slug: str) -> limits.SiteDay:
+    """Return a site on the day asked for; its loads are computed once for as long as its snapshot is kept."""
+    found = day_cached(asked.day, slug)
+    return limits.SiteDay(found.snapshot, found.loads, found.day, asked.links)
+
+
+def way(
+    links: Links, site: Site, hall: Hall | None = None, row: Row | None = None, rack: Rack | None = None
+) -> list[Crumb]:
+    """Return the steps from the fleet down to a place."""
+    way = [Crumb("Fleet", links.fleet()), Crumb(site.region.name), Crumb(site.name, links.site(site.slug))]
+    if hall:
+        way.append(Crumb(hall.name, links.hall(site.slug, hall.slug)))
+    if hall and row:
+        way.append(Crumb(f"Row {row.slug}", links.row(f"{site.slug}/{hall.slug}/{row.slug}")))
+    return [*way, Crumb(rack.slug, links.rack(rack.slug))] if rack else way
+
+
+def way_to(links: Links, rack: Rack) -> list[Crumb]:
+    """Return the steps from the fleet to the row of a rack."""
+    return way(links, rack.row.hall.site, rack.row.hall, rack.row)
+
+
+# --- fleet, site, hall, row -------------------------------------------------------------------------------------------
 @login_required
 @require_safe
 def fleet(request: HttpRequest) -> HttpResponse:
     """What stands where on a day, what it draws, and what is on its way?"""
-    form, day, status = _day(request)
-    context = {
-        "form": form,
-        "day": day,
-        "regions": selectors.fleet_tree(day, request.user),
-        "deliveries": [presenters.delivery_row(one) for one in selectors.deliveries_due(day, user=request.user)],
-    }
-    return render(request, "dashboard/fleet.html", context, status=status)
+    asked = asked_of(request)
+    return render_on(
+        request,
+        "fleet",
+        asked,
+        [],
+        regions=selectors.fleet_tree(asked.day, request.user),
+        deliveries=[presenters.delivery_row(one) for one in selectors.deliveries_due(asked.day, user=request.user)],
+    )
 
 
 @login_required
 @require_safe
 def site(request: HttpRequest, slug: str) -> HttpResponse:
-    """Which rows of a site are fullest, and of what?"""
-    found = _site(request, slug)
-    form, day, status = _day(request)
-    snapshot = snapshot_cached(day, found.slug)
-    context = {
-        "form": form,
-        "day": day,
-        "site": found,
-        "tree": selectors.site_tree(found, day),
-        "rows": places.rows_by_fullness(snapshot, loads_on(snapshot, day), day),
-        "deliveries": [presenters.delivery_row(one) for one in selectors.deliveries_due(day, found)],
-    }
-    return render(request, "dashboard/site.html", context, status=status)
+    """Which row of a site is fullest, and what limits it?"""
+    found, asked = site_seen(request, slug), asked_of(request)
+    day = site_day(asked, slug)
+    halls = {f"{slug}/{hall.slug}": hall for hall in found.halls.filter(in_service(asked.day)).order_by("slug")}
+    names = {key: hall.name for key, hall in halls.items()}
+    return render_on(
+        request,
+        "site",
+        asked,
+        way(asked.links, found)[:-1],
+        site=found,
+        rows=places.rows_of(day, names),
+        halls=[(hall, halls[hall.key]) for hall in places.halls_of(day, names)],
+        whole=places.stretch_of(day, places.every_rack(day), key=slug, name=found.name, url=""),
+        kinds=places.kinds_of(day, places.hosts_here(day)),
+        room=places.room_of(day),
+        deliveries=[
+            presenters.delivery_row(one) for one in selectors.deliveries_due(asked.day, found, user=request.user)
+        ],
+        trees=[(form.title, asked.links.tree(name, slug)) for name, form in FORMS.items()],
+        loss_url=asked.links.failure("site", slug),
+    )
 
 
 @login_required
 @require_safe
 def hall(request: HttpRequest, slug: str, hall_slug: str) -> HttpResponse:
-    """Where on the floor is it full, and of what?"""
-    place = _site(request, slug)
+    """Where on the floor of a hall is it full, and of what?"""
+    place, asked = site_seen(request, slug), asked_of(request)
     found = get_object_or_404(Hall, site=place, slug=hall_slug)
-    form, day, status = _day(request)
-    metric = request.GET.get("metric") or places.HIGHEST
-    if metric not in places.METRICS:
-        metric, status = places.HIGHEST, 400
-    snapshot = snapshot_cached(day, place.slug)
-    loads = loads_on(snapshot, day)
-    context = {
-        "form": form,
-        "day": day,
-        "site": place,
-        "hall": found,
-        "metric": metric,
-        "plan": places.floorplan_of(found, snapshot, loads, day, metric),
-        "rows": places.rows_by_fullness(snapshot, loads, day, hall=f"{place.slug}/{found.slug}"),
-    }
-    return render(request, "dashboard/hall.html", context, status=status)
+    form = MetricForm(request.GET)
+    metric = form.cleaned_data["metric"] if form.is_valid() else places.HIGHEST
+    day, key = site_day(asked, slug), f"{slug}/{hall_slug}"
+    spots = Rack.objects.filter(row__hall=found).values_list("slug", "position", "row__slug", "row__position")
+    metrics = [
+        MetricLink(name, label, asked.links.hall(slug, hall_slug, metric=name), name == metric)
+        for name, label in places.METRICS.items()
+    ]
+    return render_on(
+        request,
+        "hall",
+        asked,
+        way(asked.links, place),
+        kept={} if metric == places.HIGHEST else {"metric": metric},
+        status=200 if form.is_valid() else 400,
+        metric_form=form,
+        site=place,
+        hall=found,
+        plan=places.floor_draw(day, [places.Spot(*spot) for spot in spots], metric, hall=found.name, metrics=metrics),
+        whole=places.halls_of(day, {key: found.name})[0],
+        rows=places.rows_of(day, {key: found.name}, hall=key),
+        loss_url=asked.links.failure("hall", key),
+    )
 
 
+@login_required
+@require_safe
+def row(request: HttpRequest, slug: str, hall_slug: str, row_slug: str) -> HttpResponse:
+    """Which rack of a row is fullest, and by which limit?"""
+    place, asked = site_seen(request, slug), asked_of(request)
+    found = get_object_or_404(Row.objects.select_related("hall"), hall__site=place, hall__slug=hall_slug, slug=row_slug)
+    day, key = site_day(asked, slug), f"{slug}/{hall_slug}/{row_slug}"
+    rows = Row.objects.filter(in_service(asked.day), hall=found.hall).order_by("position", "slug")
+    keys = [f"{slug}/{hall_slug}/{one}" for one in rows.values_list("slug", flat=True)]
+    racks = places.racks_of(day, key)
+    return render_on(
+        request,
+        "row",
+        asked,
+        way(asked.links, place, found.hall),
+        site=place,
+        row=found,
+        heads=[text.capitalize() for text in limits.LIMIT_WORDS.values()],
+        racks=places.rack_rows(day, racks),
+        whole=places.stretch_of(day, racks, key=key, name=f"Row {row_slug}", url=""),
+        neighbours=_neighbours([(one.rpartition("/")[2], asked.links.row(one)) for one in keys], row_slug),
+        loss_url=asked.links.failure("row", key),
+    )
+
+
+def _neighbours(named: Sequence[tuple[str, str]], name: str) -> list[tuple[str, str, str]]:
+    """Return what stands before and after something: which side, its name, its address."""
+    names = [one for one, _ in named]
+    if name not in names:
+        return []
+    at = names.index(name)
+    sides = [("Previous", at - 1), ("Next", at + 1)]
+    return [(side, *named[index]) for side, index in sides if 0 <= index < len(named)]
+
+
+# --- rack -------------------------------------------------------------------------------------------------------------
 @login_required
 @require_safe
 def rack(request: HttpRequest, slug: str) -> HttpResponse:
-    """What stands in a rack, where, and what do its feeds bear if one of them is lost?"""
-    found = get_object_or_404(
-        rows_seen(Rack.objects.select_related("row__hall__site__region"), request.user), slug=slug
+    """What stands in a rack, what do its feeds bear if one of them is lost, and which limit is nearest?"""
+    rows = Rack.objects.select_related(PLACE, "cooling_node")
+    found, asked = get_object_or_404(rows_seen(rows, request.user), slug=slug), asked_of(request)
+    hosts = list(Host.objects.filter(stays(asked.day), rack=found).select_related("host_type").order_by("slug"))
+    away = away_on(asked.day, host__rack=found)
+    states = [(host, *state_on(host, asked.day, away)) for host in hosts]
+    states.sort(key=lambda one: (one[1] == "planned", -(one[0].position_u or 0)))
+    standing = [_standing(host, state, note, asked.links) for host, state, note in states if host.position_u]
+    unplaced_u = sum(host.host_type.height_u for host in hosts if not host.position_u)
+    day = site_day(asked, found.row.hall.site.slug)
+    row_key = f"{found.row.hall.site.slug}/{found.row.hall.slug}/{found.row.slug}"
+    at = day.rack_at.get(slug)
+    beside = [day.snapshot.rack_slugs[other] for other in places.racks_of(day, row_key)]
+    values: dict[str, Any] = {"is_open": False, "feeds": feed_bars_draw([])}
+    if at is not None:
+        lost = blast_radius(day.snapshot, asked.day, tree="rack", node=slug)
+        values = {
+            "is_open": bool(day.is_open[at]),
+            "nearest": limits.nearest_limit(day, np.array([at])),
+            "feeds": feed_bars_draw(supplies.feeds_of(day, at, selectors.feed_notes(found, asked.day))),
+            "limits": limits.limit_cells(day, at),
+            "above": [(name, supplies.chain_of(day, name, at)) for name in ("power", "cooling")],
+            "loss": losses.loss_of([(day, lost)], services_seen(request.user)),
+            "to_come": int(day.to_come[at]),
+        }
+    return render_on(
+        request,
+        "rack",
+        asked,
+        way_to(asked.links, found),
+        rack=found,
+        row_page=row_url("racks", found.pk),
+        states=states,
+        hosts_here=sum(state != "planned" for _, state, _ in states),
+        elevation=elevation_draw(found.height_u, standing, name=f"rack {slug}", unplaced_u=unplaced_u)
+        if standing
+        else None,
+        unplaced=len(hosts) - len(standing),
+        switches=[
+            (switch, asked.links.failure("network", switch.slug))
+            for switch in NetworkNode.objects.filter(stays(asked.day), rack=found).order_by("slug")
+        ],
+        cooling_url=asked.links.failure("cooling", found.cooling_node.slug) if found.cooling_node else "",
+        neighbours=_neighbours([(one, asked.links.rack(one)) for one in beside], slug),
+        changes=selectors.history_of("rack", found.pk, request.user),
+        loss_url=asked.links.failure("rack", slug),
+        **values,
     )
-    form, day, status = _day(request)
-    hosts = list(Host.objects.filter(stays(day), rack=found).select_related("host_type").order_by("slug"))
-    hosts.sort(key=lambda host: -(host.position_u or 0))
-    here = [host for host in hosts if host.in_service_on is None or host.in_service_on <= day]
-    away = set(
-        Maintenance.objects.filter(stays(day, "ends_on"), host__rack=found, starts_on__lte=day).values_list(
-            "host_id", flat=True
-        )
-    )
-    standing = [_standing(host, day, is_away=host.pk in away) for host in hosts if host.position_u]
-    snapshot = snapshot_cached(day, found.row.hall.site.slug)
-    context: dict[str, Any] = {
-        "form": form,
-        "day": day,
-        "rack": found,
-        "hosts": here,
-        "planned": [host for host in hosts if host not in here],
-        "power": presenters.meter_of(sum(host.host_type.power_w for host in here), found.power_limit_w, "W"),
-        "height": presenters.meter_of(sum(host.host_type.height_u for host in here), found.height_u, "U"),
-        "elevation": elevation_draw(found.height_u, standing, name=found.slug) if standing else None,
-        "unplaced": len(hosts) - len(standing),
-        **places.rack_facts(found, snapshot, day),
-    }
-    return render(request, "dashboard/rack.html", context, status=status)
 
 
-@login_required
-@require_safe
-def power(request: HttpRequest, slug: str) -> HttpResponse:
-    """What does every node of a site's power tree bear, now and after the worst single failure?"""
-    found = _site(request, slug)
-    form, day, status = _day(request)
-    snapshot = snapshot_cached(day, found.slug)
-    nodes = places.power_nodes(snapshot, loads_on(snapshot, day), day)
-    context = {
-        "form": form,
-        "day": day,
-        "site": found,
-        "rows": power_tree_draw(nodes),
-        "caption": f"Power tree of {found.name} on {day}",
-        "dark": places.racks_on_one_feed(snapshot, day),
-    }
-    return render(request, "dashboard/power.html", context, status=status)
+def away_on(day: date, **where: Any) -> dict[int, Maintenance]:
+    """Return what keeps hosts from serving on a day, by the host's id."""
+    found = Maintenance.objects.filter(stays(day, "ends_on"), starts_on__lte=day, **where)
+    return {one.host_id: one for one in found.order_by("starts_on", "slug")}
 
 
-def _standing(host: Host, day: date, *, is_away: bool) -> Standing:
-    """Return how a host is drawn."""
-    state, note = "in service", ""
+def state_on(host: Host, day: date, away: dict[int, Maintenance]) -> tuple[str, str]:
+    """Return the state of a host on a day, a key of elevations.STATE_WORDS, and the note beside it."""
     if host.in_service_on and host.in_service_on > day:
-        state, note = "planned", f"{host.in_service_on}"
-    elif is_away:
-        state = "in maintenance"
-    elif host.out_of_service_on:
-        state, note = "leaving", f"{host.out_of_service_on}"
+        return "planned", f"{host.in_service_on}"
+    if host.pk in away:
+        ends_on = away[host.pk].ends_on
+        return "in maintenance", f"until {ends_on}" if ends_on else "end not known"
+    return ("leaving", f"{host.out_of_service_on}") if host.out_of_service_on else ("in service", "")
+
+
+def _standing(host: Host, state: str, note: str, links: Links) -> Standing:
+    """Return how a host is drawn."""
     return Standing(
         label=host.slug,
         title=f"{host.slug}, {host.host_type.name}",
         position_u=host.position_u or 0,
         height_u=host.host_type.height_u,
         is_homegrown=chip_get(host.host_type.chip).homegrown,
-        url=places.row_url("hosts", host.pk),
+        url=links.host(host.slug),
         face=host.face,
         full_depth=host.host_type.full_depth,
         state=state,
         note=note,
+    )
+
+
+# --- timeline ---------------------------------------------------------------------------------------------------------
+@login_required
+@require_safe
+def timeline(request: HttpRequest) -> HttpResponse:
+    """What comes and goes, when?"""
+    asked = asked_of(request)
+    sites = {site.slug: site for site in rows_seen(Site.objects.order_by("slug"), request.user)}
+    form = WindowForm(request.GET.dict(), day=asked.day, sites=[(slug, site.name) for slug, site in sites.items()])
+    crumbs = [Crumb("Fleet", asked.links.fleet())]
+    if not form.is_valid():
+        return render_on(request, "timeline", asked, crumbs, window=form, status=400)
+    first, last = form.cleaned_data["from"], month_add(form.cleaned_data["to"], 1) - timedelta(days=1)
+    place = sites.get(form.cleaned_data["site"])
+    lanes = lanes_of(request.user, first, last, asked.links, place)
+    is_today = asked.day == timezone.now().date()
+    return render_on(
+        request,
+        "timeline",
+        asked,
+        crumbs,
+        kept={name: request.GET[name] for name in ("from", "to", "site") if request.GET.get(name)},
+        window=form,
+        place=place,
+        timeline=timeline_draw(
+            lanes,
+            first,
+            last,
+            asked.day,
+            day_word="today" if is_today else "day shown",
+            title=f"What comes and goes at {place.name if place else 'every site'}",
+        ),
     )

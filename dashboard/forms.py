@@ -15,11 +15,13 @@ from accelerator import PROFILES, chips_load, models_load
 from accelerator.accuracy import SCHEMES
 from dashboard.accuracy import AccuracyChoice, choices_of
 from dashboard.ratings import RatingChoice, choice_defaults
+from fleet.access import region_limit, rows_seen
 from fleet.models import Service
 from fleet.models.versioned import DAY_FIRST, DAY_LAST, check_day
 from scenarios.accuracy import SCHEME
 from scenarios.checks import check_scenario, check_schedule
 from scenarios.models import Scenario, Schedule, Trace
+from scenarios.seen import seen
 
 
 class DateInput(forms.DateInput):
@@ -158,14 +160,15 @@ class ScenarioForm(forms.ModelForm):
             "reserve_ratio": "0.1 keeps 10 % of every host free for failures and bursts.",
         }
 
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
+    def __init__(self, *args: Any, user: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
+        self.user = user
         services = self.fields["services"]
         trace = self.fields["trace"]
         assert isinstance(services, forms.MultipleChoiceField)  # noqa: S101 -- tells the type checker
         assert isinstance(trace, forms.ModelChoiceField)  # noqa: S101 -- tells the type checker
-        services.choices = list(Service.objects.values_list("slug", "name"))
-        trace.queryset = Trace.objects.defer("arrays", "mix")
+        services.choices = list(rows_seen(Service.objects.all(), user).values_list("slug", "name"))
+        trace.queryset = seen(Trace.objects.defer("arrays", "mix"), user)
         trace.empty_label = "none: the services' built-in profiles"
         self.initial.setdefault("version", self.instance.version if self.instance.pk else None)
 
@@ -180,6 +183,8 @@ class ScenarioForm(forms.ModelForm):
     def clean(self) -> dict[str, Any]:
         """Apply the rules of scenarios; their messages name the field."""
         values = self.cleaned_data
+        if not values.get("services") and "services" not in self.errors and region_limit(self.user) is not None:
+            self.add_error("services", "Name them: your account sees some regions only, and no question about all.")
         if values.get("starts_on") and values.get("ends_on"):
             check_scenario(values)
         return values
@@ -196,6 +201,12 @@ class ScheduleForm(forms.ModelForm):
             "zone": forms.TextInput(attrs={"list": "zones", "autocomplete": "off"}),
             "cron": forms.TextInput(attrs={"autocomplete": "off", "spellcheck": "false"}),
         }
+
+    def __init__(self, *args: Any, user: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        scenario = self.fields["scenario"]
+        assert isinstance(scenario, forms.ModelChoiceField)  # noqa: S101 -- tells the type checker
+        scenario.queryset = seen(Scenario.objects.all(), user)
 
     def clean(self) -> dict[str, Any]:
         """Apply the rules of schedules; their messages name the field."""

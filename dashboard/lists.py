@@ -3,27 +3,32 @@
 All of a list's state is in its address; a parameter that is unknown or cannot be read is an error that names it.
 """
 
+import math
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
-from functools import cached_property
+from functools import cached_property, reduce
+from operator import or_
 from typing import Any
 
 from django.core.exceptions import ValidationError
+from django.core.paginator import InvalidPage, Page, Paginator
 from django.db import models
-from django.db.models import Q, QuerySet
+from django.db.models import Case, CharField, F, Q, QuerySet, Value, When
 from django.utils.datastructures import MultiValueDict
 from django.utils.http import urlencode
 
 from dashboard.presenters import UNKNOWN
-from fleet.access import rows_seen
-from fleet.inventory import INVENTORY, Entry, key_paths
+from fleet.access import ELSEWHERE, related_seen, rows_seen
+from fleet.inventory import INVENTORY, Entry, key_find, key_paths
+from fleet.models.versioned import check_day
 from fleet.selectors import in_service
 
 COLUMNS = 10  # that a page shows; the table as CSV has all
 COMMON = ("q", "sort", "page", "day")
 TEXT_MOST = 200
+WHOLE_MOST = 2**31 - 1  # of a whole number in a column
 UNIT = re.compile(r"\[([^\]]+)\]$")
 UNIT_WORDS = frozenset({"on", "ratio", "u", "w", "va", "kg", "s"})  # ends of names that the unit or the value says
 
@@ -69,6 +74,7 @@ class RowList:
     def __init__(self, entry: Entry, params: MultiValueDict[str, str], user: Any) -> None:
         self.entry, self._params, self._user = entry, params, user
         self._fields = {field.name: field for field in entry.fields}
+        self._seen = related_seen(entry, user)
         self.is_dated = "in_service_on" in self._fields
         self.errors: dict[str, str] = {}
         self._conditions = Q()
@@ -89,6 +95,16 @@ class RowList:
             return rows.none()
         return rows.filter(self._conditions).order_by(*self._order())
 
+    def page(self, size: int) -> Page[Any]:
+        """Return the page that the address asks for; one that there is not is an error, and an empty page."""
+        raw = self._params.get("page") or "1"
+        found = Paginator(self.rows, size)
+        try:
+            return found.page(raw)
+        except InvalidPage:
+            self.errors["page"] = f"there is no page {raw[:40]!r}; there are {found.num_pages}"
+            return Paginator(self.rows, size).page(1)
+
     def cells(self, rows: QuerySet[Any], names: Sequence[str]) -> Iterator[tuple[int, list[str]]]:
         """Yield the id of each row and the texts of some of its fields, in one query."""
         for pk, values in self.values(rows, names):
@@ -96,10 +112,10 @@ class RowList:
 
     def values(self, rows: QuerySet[Any], names: Sequence[str]) -> Iterator[tuple[int, list[Any]]]:
         """Yield the id of each row and some of its fields as they are exported, in one query."""
-        paths: list[str] = []
+        paths: list[Any] = []
         spans = []
         for name in names:
-            own = _paths(self._fields[name])
+            own = [self._shown(path, Value(ELSEWHERE)) for path in _paths(self._fields[name])]
             spans.append((len(paths), len(paths) + len(own)))
             paths += own
         for pk, *values in rows.values_list("pk", *paths).iterator(chunk_size=2000):
@@ -151,10 +167,27 @@ class RowList:
         values = {name: self._params.get(name) or "" for name in self._params}
         return f"?{urlencode({name: value for name, value in {**values, **changed}.items() if value})}"
 
-    def _order(self) -> list[str]:
+    def _related(self, field: "models.ForeignKey[Any, Any]", raw: str) -> Q:
+        """Return the filter of rows that name another one: that with the key, if there is one, else any like it."""
+        found = key_find(rows_seen(field.related_model._default_manager.all(), self._user), raw)
+        return Q(**{field.attname: found.pk}) if found else self._like(_paths(field), raw)
+
+    def _like(self, paths: Iterable[str], text: str) -> Q:
+        """Return the filter of rows with a text in one of some fields; what lies elsewhere holds none."""
+        found = (Q(**{f"{path}__icontains": text}) & self._seen.get(path.partition("__")[0], Q()) for path in paths)
+        return reduce(or_, found, Q())
+
+    def _shown(self, path: str, hidden: Value) -> Any:
+        """Return a path, or the expression that has another value where it leads to a row elsewhere."""
+        seen = self._seen.get(path.partition("__")[0])
+        return Case(When(seen, then=F(path)), default=hidden, output_field=CharField()) if seen else path
+
+    def _order(self) -> list[Any]:
         sign = "-" if self.sort.startswith("-") else ""
         asked = _paths(self._fields[self.sort.removeprefix("-")]) if self.sort else key_paths(self.entry.model)
-        return [*(sign + path for path in asked), "pk"]
+        shown = [self._shown(path, Value(None)) for path in asked]
+        order = [f"{sign}{one}" if isinstance(one, str) else one.desc() if sign else one.asc() for one in shown]
+        return [*order, "pk"]
 
     def _condition(self, name: str, raw: str) -> Q:
         """Return what one parameter asks for, or raise the error that says what is wrong with it."""
@@ -163,28 +196,21 @@ class RowList:
         if "\x00" in raw or len(raw) > TEXT_MOST:
             raise ValidationError(f"text of at most {TEXT_MOST} characters is needed")
         if name == "q":
-            return _any(key_paths(self.entry.model), raw) | _any(
-                [n for n in ("name", "note") if n in self._fields], raw
-            )
+            return self._like([*key_paths(self.entry.model), *(n for n in ("name", "note") if n in self._fields)], raw)
         if name == "day" and self.is_dated:
-            return in_service(models.DateField().to_python(raw))
+            return in_service(_read(models.DateField(), raw))
         plain, _, end = name.partition("__")
         field = self._fields.get(plain)
         lookup = {"": "", "min": "__gte", "max": "__lte"}.get(end)
         if field is None or lookup is None or (end and isinstance(field, models.ForeignKey)):
             raise ValidationError(f"there is no such filter; there are: {', '.join((*COMMON, *self._fields))}")
         if isinstance(field, models.ForeignKey):
-            return _key_condition(_paths(field), raw)
+            return self._related(field, raw)
         if isinstance(field, models.CharField) and not field.choices and not end:
             return Q(**{f"{plain}__icontains": raw})
         if field.choices and raw not in {str(key) for key, _ in field.choices}:
             raise ValidationError(f"{raw[:40]!r} is none of: {', '.join(str(key) for key, _ in field.choices)}")
-        return Q(**{f"{plain}{lookup}": field.to_python(raw)})
-
-
-def entry_named(name: str) -> Entry | None:
-    """Return a kind of row by its name."""
-    return INVENTORY.get(name)
+        return Q(**{f"{plain}{lookup}": _read(field, raw)})
 
 
 def entry_counts(user: Any) -> Mapping[str, int]:
@@ -192,22 +218,20 @@ def entry_counts(user: Any) -> Mapping[str, int]:
     return {name: rows_seen(entry.model._default_manager.all(), user).count() for name, entry in INVENTORY.items()}
 
 
-def _key_condition(paths: Sequence[str], raw: str) -> Q:
-    """Return the filter of a key: each part as written, a single part anywhere in it."""
-    parts = raw.split("/")
-    if len(parts) != len(paths):
-        return _any(paths, raw)
-    condition = Q()
-    for path, part in zip(paths, parts, strict=True):
-        condition &= Q(**{path: part}) if len(parts) > 1 else Q(**{f"{path}__icontains": part})
-    return condition
-
-
-def _any(paths: Iterable[str], text: str) -> Q:
-    condition = Q()
-    for path in paths:
-        condition |= Q(**{f"{path}__icontains": text})
-    return condition
+def _read(field: "models.Field[Any, Any]", raw: str) -> Any:
+    """Return a value as its column holds it; a day or a number that none holds is an error."""
+    value = field.to_python(raw)
+    if isinstance(field, models.DateField):
+        check_day(value)
+    if isinstance(value, float) and not math.isfinite(value):
+        raise ValidationError(f"{raw[:40]!r} is no finite number")
+    if isinstance(field, models.DecimalField):
+        most = Decimal("9" * (field.max_digits or 0)).scaleb(-(field.decimal_places or 0))
+    else:
+        most = Decimal(WHOLE_MOST)
+    if isinstance(value, int | Decimal) and abs(Decimal(value)) > most:
+        raise ValidationError(f"a number between -{most} and {most} is needed")
+    return value
 
 
 def _paths(field: "models.Field[Any, Any]") -> list[str]:

@@ -1,279 +1,292 @@
-"""How full places are, as rows and drawings of pages: rows of racks, floor plans, the limits of a rack, power trees."""
+"""How full places are, as rows and drawings of pages: rows of racks, halls, floor plans. Values in, values out."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
-from datetime import date
-from typing import Any
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
-from django.urls import reverse
 
+from accelerator import chip_get
 from dashboard.floorplans import FloorPlan, FloorRack, FloorRow, MetricLink, floorplan_draw
-from dashboard.power_drawings import FeedLoad, NodeLoad, feed_bars_draw
-from dashboard.presenters import quantity_text
-from fleet.domains import BlastRadius, blast_radius
-from fleet.loads import (
-    CABINET,
-    COOLING,
-    COOLING_NODE,
-    FEED,
-    LIMITS,
-    NODE,
-    PORTS,
-    UNITS,
-    WEIGHT,
-    FleetLoads,
-    loads_on,
+from dashboard.limits import (
+    OWN,
+    LimitCell,
+    Nearest,
+    SiteDay,
+    fullness,
+    limit_cells,
+    limit_words,
+    nearest_limit,
+    of_text,
 )
-from fleet.models import Change, Hall, PowerNode, Rack
-from fleet.snapshot import FleetSnapshot, IntArray
-from fleet.trees import TreeLoads, stranded
+from dashboard.presenters import Meter, percent_text, side_text
+from dashboard.selectors import KindCount
+from fleet.loads import CABINET, COOLING, COOLING_NODE, FEED, LIMITS, PORTS, UNITS, WEIGHT
+from fleet.room import Room
+from fleet.snapshot import IntArray
 
-HIGHEST = "highest"
-LIMIT_WORDS = {
-    UNITS: "rack units",
-    CABINET: "power of the cabinet",
-    FEED: "feed after losing another",
-    NODE: "power above the feeds after a failure",
-    COOLING: "cooling of the rack",
-    COOLING_NODE: "cooling above the rack after a failure",
-    PORTS: "network ports",
-    WEIGHT: "weight",
+PERCENT_MOST = 999.0  # what a map shows of a load on a limit of nothing
+STOP_WORDS = {
+    "rack_units": "rack units",
+    "rack_power": "power of the cabinet",
+    "rack_cooling": "cooling of the rack",
+    "cooling_kind": "its cooling, which the racks have not",
+    "ports": "network ports",
+    "weight": "weight",
+    "rack_closed": "no open rack",
+    "feed_power": "feed",
+    "feed_failover_power": "feed after a failure",
+    "power_node": "power above the feeds",
+    "power_node_failover": "power above the feeds after a failure",
+    "cooling_node": "cooling above the rack",
+    "cooling_node_failover": "cooling above the rack after a failure",
 }
-METRICS = {HIGHEST: "Highest of all limits", **LIMIT_WORDS, "hosts": "Hosts"}
-HISTORY_ROWS = 10
 
 
-def row_url(name: str, pk: int) -> str:
-    """Return the address of one row of a list."""
-    return reverse("dashboard:entry_row", args=[name, pk])
-
-
-def limit_text(loads: FleetLoads, limit: str, node: int) -> str:
-    """Return what limits a rack in words, with the node that it is of and the failure under which it binds."""
-    slug = loads.node_slug(limit, node)
-    if not slug:
-        return LIMIT_WORDS.get(limit, "nothing yet")
-    tree, of_tree = (loads.cooling_tree, loads.cooling) if limit == COOLING_NODE else (loads.power_tree, loads.power)
-    failure = int(of_tree.worst_failure[node])
-    return f"{slug} after losing {tree.slugs[failure]}" if failure >= 0 else slug
-
-
-# --- rows of racks ----------------------------------------------------------------------------------------------------
+# --- how many more fit ------------------------------------------------------------------------------------------------
 @dataclass(frozen=True, slots=True)
-class RowFullness:
-    """A row of racks: how many racks and hosts, its highest load over limit, and of what that is."""
+class RoomRow:
+    """How many more hosts of a type a site takes, and what stops the next one in most racks: where, and of how many."""
 
-    hall: str
-    row: str
-    hall_url: str
-    racks: int
+    kind: str
+    name: str
     hosts: int
-    percent: float
-    is_over: bool
-    limit: str
+    stop: str
     where: str
-    rack: str
+    racks: str
 
 
-def rows_by_fullness(
-    snapshot: FleetSnapshot, loads: FleetLoads, day: date, *, hall: str | None = None
-) -> list[RowFullness]:
-    """Return the rows of racks of a site, or of one of its halls, the fullest first."""
-    is_open = snapshot.rack_open(day)
-    found = []
-    order = np.argsort(snapshot.rack_row, kind="stable")
-    bounds = np.searchsorted(snapshot.rack_row[order], np.arange(len(snapshot.row_keys) + 1))
-    for at, key in enumerate(snapshot.row_keys):
-        site_slug, hall_slug, row_slug = key.split("/")
-        if hall is not None and hall != f"{site_slug}/{hall_slug}":
+def room_of(day: SiteDay) -> list[RoomRow]:
+    """Return the room of a site for every host type that stands or is on its way there, else for all."""
+    snapshot = day.snapshot
+    wanted = {snapshot.kinds[at].slug for at in np.unique(snapshot.host_kind)} | {d.kind for d in snapshot.deliveries}
+    room, rows = Room(snapshot, day.day), []
+    for kind in snapshot.kinds:
+        if wanted and kind.slug not in wanted:
             continue
-        racks = order[bounds[at] : bounds[at + 1]]
-        racks = racks[is_open[racks]]
-        limit, ratio, rack, node = loads.nearest(racks)
-        found.append(
-            RowFullness(
-                hall=hall_slug,
-                row=row_slug,
-                hall_url=f"{reverse('dashboard:hall', args=[site_slug, hall_slug])}?day={day}",
-                racks=len(racks),
-                hosts=int(loads.rack_hosts[racks].sum()),
-                percent=round(100 * ratio, 1),
-                is_over=ratio > 1 + 1e-9,
-                limit=LIMIT_WORDS.get(limit, "nothing yet"),
-                where=limit_text(loads, limit, node) if node >= 0 else "",
-                rack=snapshot.rack_slugs[rack] if rack >= 0 else "",
+        fit = room.fit(kind)
+        stop = fit.stops[0] if fit.stops else None
+        rows.append(
+            RoomRow(
+                kind=kind.slug,
+                name=kind.name,
+                hosts=fit.count,
+                stop=STOP_WORDS[stop.constraint] if stop else "",
+                where=(f"{stop.object} after losing {stop.failure}" if stop.failure else stop.object) if stop else "",
+                racks=f"{stop.racks} of {sum(one.racks for one in fit.stops)}" if stop else "",
             )
         )
-    return sorted(found, key=lambda row: (-row.percent, row.hall, row.row))
+    return rows
+
+
+# --- rows and halls of a site -----------------------------------------------------------------------------------------
+@dataclass(frozen=True, slots=True)
+class Stretch:
+    """Some racks together, a row or a hall: what stands there, how full it is and what limits it.
+
+    `nearest` is over all limits, `own` over those that racks have to themselves.
+    """
+
+    key: str
+    name: str
+    url: str
+    racks: int
+    hosts: int
+    to_come: int
+    units: str
+    units_share: str
+    power: Meter
+    power_of: str
+    power_share: str
+    nearest: Nearest | None
+    own: Nearest | None
+    hall: str = ""
+    hall_url: str = ""
+
+    @property
+    def rank(self) -> tuple[float, float, str]:
+        """Return the order of fullness: the fullest first, of equally full ones that with the fullest rack."""
+        shared = round(self.nearest.ratio, 6) if self.nearest else 0.0
+        return -shared, -(self.own.ratio if self.own else 0.0), self.key
+
+
+def stretch_of(site: SiteDay, racks: IntArray, *, key: str, name: str, url: str) -> Stretch:
+    """Return what some racks are together; closed ones do not count."""
+    racks = racks[site.is_open[racks]]
+    snapshot, loads = site.snapshot, site.loads
+    used_w, limit_w = float(loads.rack_w[racks].sum()), float(snapshot.rack_power_limit_w[racks].sum())
+    used_u, height_u = int(loads.rack_u[racks].sum()), int(snapshot.rack_height_u[racks].sum())
+    ratio = used_w / limit_w if limit_w else 0.0
+    return Stretch(
+        key=key,
+        name=name,
+        url=url,
+        racks=len(racks),
+        hosts=int(loads.rack_hosts[racks].sum()),
+        to_come=int(site.to_come[racks].sum()),
+        units=of_text(used_u, height_u, "U"),
+        units_share=percent_text(used_u / height_u if height_u else 0.0),
+        power=fullness(ratio, text=f"{of_text(used_w, limit_w, 'W')}, {percent_text(ratio)}"),
+        power_of=of_text(used_w, limit_w, "W"),
+        power_share=percent_text(ratio),
+        nearest=nearest_limit(site, racks),
+        own=nearest_limit(site, racks, OWN),
+    )
+
+
+def rows_of(site: SiteDay, names: Mapping[str, str], *, hall: str = "") -> list[Stretch]:
+    """Return the rows of a site, or of one of its halls, the fullest first; `names` of halls by key as `dc01/h1`."""
+    order = np.argsort(site.snapshot.rack_row, kind="stable")
+    ends = np.searchsorted(site.snapshot.rack_row[order], np.arange(len(site.snapshot.row_keys) + 1))
+    found = []
+    for at, key in enumerate(site.snapshot.row_keys):
+        hall_key, _, row = key.rpartition("/")
+        if hall and hall_key != hall:
+            continue
+        stretch = stretch_of(site, order[ends[at] : ends[at + 1]], key=key, name=f"Row {row}", url=site.links.row(key))
+        found.append((hall_key, stretch))
+    named = [
+        replace(stretch, hall=names.get(key, key), hall_url=site.links.hall(*key.split("/"))) for key, stretch in found
+    ]
+    return sorted((stretch for stretch in named if stretch.racks), key=lambda stretch: stretch.rank)
+
+
+def halls_of(site: SiteDay, names: Mapping[str, str]) -> list[Stretch]:
+    """Return the halls of a site in the order of `names`, those without racks among them."""
+    hall_of_row = [key.rpartition("/")[0] for key in site.snapshot.row_keys]
+    of_rack = np.array(hall_of_row, dtype=object)[site.snapshot.rack_row] if hall_of_row else np.zeros(0, dtype=object)
+    return [
+        stretch_of(site, np.flatnonzero(of_rack == key), key=key, name=name, url=site.links.hall(*key.split("/")))
+        for key, name in names.items()
+    ]
+
+
+def every_rack(site: SiteDay) -> IntArray:
+    """Return the positions of all racks."""
+    return np.arange(len(site.snapshot.rack_slugs))
+
+
+def racks_of(site: SiteDay, key: str) -> IntArray:
+    """Return the positions of the open racks of a row, in floor order."""
+    if key not in site.snapshot.row_keys:
+        return np.zeros(0, dtype=np.int64)
+    racks: IntArray = np.flatnonzero((site.snapshot.rack_row == site.snapshot.row_keys.index(key)) & site.is_open)
+    return racks
+
+
+def hosts_here(site: SiteDay) -> IntArray:
+    """Return the positions of the hosts that stand there."""
+    hosts: IntArray = np.flatnonzero(site.snapshot.hosts_here(site.day))
+    return hosts
+
+
+def kinds_of(site: SiteDay, hosts: IntArray) -> list[KindCount]:
+    """Return how many hosts of each type some hosts are."""
+    counts = np.bincount(site.snapshot.host_kind[hosts], minlength=len(site.snapshot.kinds))
+    return [
+        KindCount(kind.slug, side_text(homegrown=chip_get(kind.chip).homegrown), int(count))
+        for kind, count in zip(site.snapshot.kinds, counts, strict=True)
+        if count
+    ]
+
+
+@dataclass(frozen=True, slots=True)
+class RackLine:
+    """A rack of a row: its hosts, every limit, and the one that is nearest."""
+
+    slug: str
+    url: str
+    hosts: int
+    to_come: int
+    cells: list[LimitCell]
+    nearest: Nearest | None
+
+
+def rack_rows(site: SiteDay, racks: IntArray) -> list[RackLine]:
+    """Return some racks side by side."""
+    return [
+        RackLine(
+            slug=site.snapshot.rack_slugs[rack],
+            url=site.links.rack(site.snapshot.rack_slugs[rack]),
+            hosts=int(site.loads.rack_hosts[rack]),
+            to_come=int(site.to_come[rack]),
+            cells=limit_cells(site, rack),
+            nearest=nearest_limit(site, np.array([rack])),
+        )
+        for rack in racks.tolist()
+    ]
 
 
 # --- floor plan of a hall ---------------------------------------------------------------------------------------------
-def floorplan_of(hall: Hall, snapshot: FleetSnapshot, loads: FleetLoads, day: date, metric: str) -> FloorPlan:
-    """Return the heat map of a hall for a metric; limits in per cent, hosts in numbers."""
-    at = {slug: index for index, slug in enumerate(snapshot.rack_slugs)}
-    is_open = snapshot.rack_open(day)
+HIGHEST, POWER_NOW, FEED_WORST, HEIGHT, HEAT, PORTS_USED, LOADED, HOSTS, TO_COME = (
+    *("highest", "power", "feed", "units", "cooling"),
+    *("ports", "weight", "hosts", "planned"),
+)
+METRICS = {
+    HIGHEST: "Highest of all limits",
+    POWER_NOW: "Power now of the cabinet's limit",
+    FEED_WORST: "Worst feed after one failure",
+    HEIGHT: "Rack units",
+    HEAT: "Cooling",
+    PORTS_USED: "Ports",
+    LOADED: "Weight",
+    HOSTS: "Hosts",
+    TO_COME: "Hosts still to come",
+}
+METRIC_LIMITS = {
+    HIGHEST: LIMITS,
+    POWER_NOW: (CABINET,),
+    FEED_WORST: (FEED,),
+    HEIGHT: (UNITS,),
+    HEAT: (COOLING, COOLING_NODE),
+    PORTS_USED: (PORTS,),
+    LOADED: (WEIGHT,),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Spot:
+    """Where a rack stands: its row and the row's place on the floor, its own place in the row."""
+
+    slug: str
+    position: int
+    row: str
+    row_position: int
+
+
+def floor_draw(
+    site: SiteDay, spots: Iterable[Spot], metric: str, *, hall: str, metrics: Sequence[MetricLink]
+) -> FloorPlan:
+    """Return the heat map of a hall: limits in per cent of 100, hosts as numbers."""
     rows: dict[tuple[int, str], list[FloorRack]] = {}
-    found = Rack.objects.filter(row__hall=hall).order_by("row__position", "position", "slug")
-    for slug, position, row_slug, row_position in found.values_list("slug", "position", "row__slug", "row__position"):
-        cells = rows.setdefault((row_position, row_slug), [])
-        index = at.get(slug)
-        if index is None or not is_open[index]:
+    for spot in spots:
+        at = site.rack_at.get(spot.slug)
+        if at is None or not site.is_open[at]:
             continue
-        value, note = _metric_value(loads, index, metric)
-        url = f"{reverse('dashboard:rack', args=[slug])}?day={day}"
-        cells.append(FloorRack(label=slug, position=position, value=value, url=url, note=note))
-    own = reverse("dashboard:hall", args=[hall.site.slug, hall.slug])
+        value, note = _metric_value(site, at, metric)
+        rack = FloorRack(spot.slug, spot.position, value, site.links.rack(spot.slug), note)
+        rows.setdefault((spot.row_position, spot.row), []).append(rack)
+    is_count = metric not in METRIC_LIMITS
     return floorplan_draw(
-        [FloorRow(f"Row {slug}", position, cells) for (position, slug), cells in rows.items()],
+        [FloorRow(f"Row {slug}", position, racks) for (position, slug), racks in rows.items()],
         METRICS[metric],
-        "hosts" if metric == "hosts" else "%",
-        limit=None if metric == "hosts" else 100.0,
-        hall=hall.name,
-        metrics=[
-            MetricLink(key, label, f"{own}?day={day}&metric={key}", key == metric) for key, label in METRICS.items()
-        ],
+        "hosts" if is_count else "%",
+        limit=None if is_count else 100.0,
+        hall=hall,
+        metrics=metrics,
     )
 
 
-def _metric_value(loads: FleetLoads, rack: int, metric: str) -> tuple[float | None, str]:
-    if metric == "hosts":
-        return float(loads.rack_hosts[rack]), ""
-    limit = int(np.argmax(loads.ratio[rack])) if metric == HIGHEST else LIMITS.index(metric)
-    value = float(loads.ratio[rack, limit])
-    words = limit_text(loads, LIMITS[limit], int(loads.node[rack, limit]))
-    return (100 * value if np.isfinite(value) else None), words
-
-
-# --- one rack ---------------------------------------------------------------------------------------------------------
-@dataclass(frozen=True, slots=True)
-class LimitRow:
-    """One limit of a rack: how near it is [%], and what it is of."""
-
-    label: str
-    percent: float
-    is_over: bool
-    of: str
-
-
-def rack_facts(rack: Rack, snapshot: FleetSnapshot, day: date) -> dict[str, Any]:
-    """Return feeds with their loads, every limit, what is lost with the rack, and who changed it last."""
-    history = Change.objects.filter(kind="rack", object_id=rack.pk).select_related("change_set")
-    facts: dict[str, Any] = {"changes": history.order_by("-change_set__number", "-position")[:HISTORY_ROWS]}
-    if rack.slug not in snapshot.rack_slugs:
-        return {**facts, "limits": [], "feeds": feed_bars_draw([]), "blast": None}
-    at = snapshot.rack_slugs.index(rack.slug)
-    loads = loads_on(snapshot, day)
-    limits = [
-        LimitRow(
-            LIMIT_WORDS[name],
-            round(100 * float(loads.ratio[at, column]), 1),
-            bool(loads.ratio[at, column] > 1 + 1e-9),
-            limit_text(loads, name, int(loads.node[at, column])) if loads.node[at, column] >= 0 else rack.slug,
-        )
-        for column, name in enumerate(LIMITS)
-        if loads.ratio[at, column] > 0
-    ]
-    tree = loads.power_tree
-    nodes = sorted(tree.leaf_node[tree.leaf_rack == at].tolist(), key=lambda node: tree.slugs[node])
-    ids = dict(PowerNode.objects.filter(slug__in=[tree.slugs[node] for node in nodes]).values_list("slug", "pk"))
-    feeds = [
-        FeedLoad(
-            label=tree.slugs[node],
-            usable_va=float(tree.usable[node]),
-            now_va=float(loads.power.now[node]),
-            worst_va=float(loads.power.worst[node]) if loads.power.worst_failure[node] >= 0 else None,
-            worst_cause=_slug(tree.slugs, loads.power, node),
-            url=row_url("power-nodes", ids[tree.slugs[node]]),
-        )
-        for node in nodes
-    ]
-    lost = blast_radius(snapshot, day, tree="rack", node=rack.slug)
-    return {**facts, "limits": limits, "feeds": feed_bars_draw(feeds), "blast": _blast_rows(lost)}
-
-
-def _slug(slugs: Sequence[str], loads: TreeLoads, node: int) -> str:
-    failure = int(loads.worst_failure[node])
-    return slugs[failure] if failure >= 0 else ""
-
-
-@dataclass(frozen=True, slots=True)
-class BlastRow:
-    """What one tier loses: its output before, and what of it goes. [tok/s]"""
-
-    tier: str
-    before: str
-    lost: str
-
-
-@dataclass(frozen=True, slots=True)
-class Blast:
-    """What is lost with a node: hosts, replicas, output by tier."""
-
-    hosts: int
-    replicas: int
-    tiers: list[BlastRow]
-
-
-def _blast_rows(lost: BlastRadius) -> Blast:
-    return Blast(
-        hosts=len(lost.hosts),
-        replicas=int(lost.replicas_lost.sum()),
-        tiers=[
-            BlastRow(tier.tier, quantity_text(tier.before_tok_s, "tok/s"), quantity_text(tier.lost_tok_s, "tok/s"))
-            for tier in lost.tiers
-            if tier.before_tok_s
-        ],
-    )
-
-
-# --- the power tree of a site -----------------------------------------------------------------------------------------
-def power_nodes(snapshot: FleetSnapshot, loads: FleetLoads, day: date) -> list[NodeLoad]:
-    """Return the nodes of a site's power tree that are there on a day, feeds counted where they hang."""
-    facts, tree = snapshot.power, loads.power_tree
-    here = (facts.first_day <= day.toordinal()) & (day.toordinal() < facts.last_day)
-    room_va = np.maximum(0.0, snapshot.rack_power_limit_w - loads.rack_w) * snapshot.rack_open(day)
-    left = stranded(tree, loads.power, room_va)
-    is_feed = np.array([kind == "feed" for kind in facts.kinds], dtype=bool)
-    feeds = np.bincount(tree.link_source, is_feed[tree.link_node], minlength=len(facts.slugs))
-    rows = {
-        slug: (pk, name)
-        for slug, pk, name in PowerNode.objects.filter(site__slug__in=[site.slug for site in snapshot.sites])
-        .exclude(kind="feed")
-        .values_list("slug", "pk", "name")
-    }
-    words = {"racks_below": "its racks take no more"}
-    found = []
-    for node in np.flatnonzero(here & ~is_feed):
-        slug = facts.slugs[node]
-        links = np.flatnonzero(tree.link_node == node)
-        why = left.why[node]
-        found.append(
-            NodeLoad(
-                key=slug,
-                name=rows[slug][1] or slug,
-                kind=facts.kinds[node],
-                usable_va=float(tree.usable[node]) if np.isfinite(tree.usable[node]) else None,
-                now_va=float(loads.power.now[node]),
-                worst_va=float(loads.power.worst[node]) if loads.power.worst_failure[node] >= 0 else None,
-                worst_cause=_slug(facts.slugs, loads.power, int(node)),
-                sources=tuple(facts.slugs[tree.link_source[at]] for at in links if not tree.link_standby[at]),
-                standby=tuple(facts.slugs[tree.link_source[at]] for at in links if tree.link_standby[at]),
-                url=row_url("power-nodes", rows[slug][0]),
-                stranded_va=float(left.stranded[node]),
-                stranded_why=words.get(why, f"{facts.slugs[left.why_node[node]]} is full" if why == "source" else ""),
-                feeds=int(feeds[node]),
-                feeds_url=f"{reverse('dashboard:entry_list', args=['power-links'])}?source={slug}"
-                if feeds[node]
-                else "",
-            )
-        )
-    return found
-
-
-def racks_on_one_feed(snapshot: FleetSnapshot, day: date) -> list[str]:
-    """Return the racks with hosts that one failure of a feed makes dark: those with a single one."""
-    tree = snapshot.power.on(day, len(snapshot.rack_slugs))
-    feeds = np.bincount(tree.leaf_rack, minlength=tree.racks)
-    hosts: IntArray = snapshot.rack_hosts(day).sum(axis=1)
-    return [snapshot.rack_slugs[rack] for rack in np.flatnonzero((feeds == 1) & (hosts > 0))]
+def _metric_value(site: SiteDay, rack: int, metric: str) -> tuple[float | None, str]:
+    """Return what a map shows of a rack, None where no such limit is known, and which limit it is."""
+    if metric == HOSTS:
+        return float(site.loads.rack_hosts[rack]), ""
+    if metric == TO_COME:
+        return float(site.to_come[rack]), ""
+    columns = [LIMITS.index(name) for name in METRIC_LIMITS[metric]]
+    known = [column for column in columns if np.isfinite(site.limit[rack, column])]
+    if not known:
+        return None, ""
+    column = max(known, key=lambda at: float(site.loads.ratio[rack, at]))
+    ratio = float(site.loads.ratio[rack, column])
+    note = limit_words(site, rack, LIMITS[column])[0] if len(columns) > 1 or metric == FEED_WORST else ""
+    return min(100 * ratio, PERCENT_MOST), note if ratio else ""

@@ -1,5 +1,6 @@
 """Results into rows and sentences for pages: the only place that rounds."""
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, timedelta
@@ -11,6 +12,8 @@ from fleet.models import Delivery
 
 UNKNOWN = "–"
 NO_DEMAND_RATIO = 1e4  # a headroom beyond this says that nothing is demanded
+NEAR_RATIO = 0.9
+OVER_RATIO = 1 + 1e-9  # by so much a sum of floats may be off
 
 BINDING_WORDS = {
     "chips": "chips: racks have room",
@@ -103,6 +106,22 @@ def period_at(periods: Sequence[Mapping[str, Any]], today: date) -> Mapping[str,
     return past[-1] if past else periods[0]
 
 
+def percent_text(ratio: float) -> str:
+    """Return a share in whole per cent, or as exactly as it takes to tell it from 90 or 100; on a limit of 0, none."""
+    if not math.isfinite(ratio):
+        return "limit 0"
+    passed = max((100 * mark for mark in (NEAR_RATIO, 1.0) if ratio > mark * OVER_RATIO), default=-1.0)
+    decimals = next((count for count in (0, 1) if round(100 * ratio, count) > passed), 2)
+    return f"{100 * ratio:,.{decimals}f} %"
+
+
+def state_of(ratio: float) -> tuple[str, str]:
+    """Return the state of a load over its limit, and the word that says it."""
+    if ratio > OVER_RATIO:
+        return "over", "over the limit"
+    return ("near", "near the limit") if ratio > NEAR_RATIO * OVER_RATIO else ("ok", "")
+
+
 @dataclass(frozen=True, slots=True)
 class Meter:
     """A quantity against its limit: text for everybody, a bar for the eye, a word where it matters."""
@@ -118,11 +137,9 @@ def meter_of(used: float, limit: float, unit: str) -> Meter:
     divisor, text = _scale(max(abs(used), abs(limit)), unit)
     share = used / limit if limit else (1.0 if used else 0.0)
     decimals = 0 if unit == "U" else decimals_of(max(abs(used), abs(limit)) / divisor)
-    word, state = (
-        ("", "ok") if share <= 0.9 else ("near the limit", "near") if share <= 1 else ("over the limit", "over")
-    )
+    state, word = state_of(share)
     return Meter(
-        text=f"{used / divisor:,.{decimals}f} of {limit / divisor:,.{decimals}f} {text}, {share * 100:.0f} %",
+        text=f"{used / divisor:,.{decimals}f} of {limit / divisor:,.{decimals}f} {text}, {percent_text(share)}",
         percent=round(100 * min(share, 1.0), 1),
         word=word,
         state=state,

@@ -7,14 +7,28 @@ from dataclasses import dataclass, field
 from datetime import date, datetime, timedelta
 from typing import Any
 
-from django.db.models import Count, Max, OuterRef, QuerySet, Subquery, Sum
+from django.db.models import Count, Max, OuterRef, Q, QuerySet, Subquery, Sum
 
 from accelerator import chip_get
-from dashboard.presenters import Meter, meter_of, side_text
-from fleet.access import rows_seen
-from fleet.models import ChangeSet, Delivery, Host, HostType, Rack, Region, Site
-from fleet.selectors import in_service
+from dashboard.presenters import Meter, meter_of, number_text, side_text
+from fleet.access import changes_seen, rows_seen
+from fleet.models import (
+    Change,
+    ChangeSet,
+    Delivery,
+    FirmwareBaseline,
+    Host,
+    HostType,
+    PowerNode,
+    Rack,
+    Region,
+    Site,
+)
+from fleet.selectors import in_service, stays
 from scenarios.models import Run, Scenario
+from scenarios.seen import result_seen, seen
+
+HISTORY_ROWS = 10
 
 
 def fleet_changed_at() -> datetime | None:
@@ -23,22 +37,25 @@ def fleet_changed_at() -> datetime | None:
     return at
 
 
-def run_latest(kind: str) -> Run | None:
-    """Return the last finished run of a kind of scenario, with its result."""
+def run_latest(kind: str, user: Any) -> Run | None:
+    """Return the last finished run of a kind of scenario that an account sees, its result cut to what it sees."""
     runs = Run.objects.filter(status=Run.Status.DONE, scenario__kind=kind).select_related("scenario")
-    return runs.order_by("-finished_at", "-pk").first()
+    run = seen(runs, user).order_by("-finished_at", "-pk").first()
+    if run is not None and run.result is not None:
+        run.result = result_seen(run.result, user)
+    return run if run is not None and run.result is not None else None
 
 
-def runs_listed() -> QuerySet[Run]:
-    """Return runs without their results: a list must not read megabytes."""
-    return Run.objects.defer("result", "inputs").select_related("scenario", "owner", "schedule")
+def runs_listed(user: Any) -> QuerySet[Run]:
+    """Return the runs that an account sees, without their results: a list must not read megabytes."""
+    return seen(Run.objects.defer("result", "inputs").select_related("scenario", "owner", "schedule"), user)
 
 
-def scenarios_listed() -> QuerySet[Scenario]:
-    """Return scenarios with the state of their last run."""
-    last = Run.objects.filter(scenario=OuterRef("pk")).order_by("-pk")
+def scenarios_listed(user: Any) -> QuerySet[Scenario]:
+    """Return the scenarios that an account sees, with the state of their last run."""
+    last = seen(Run.objects.filter(scenario=OuterRef("pk")), user).order_by("-pk")
     return (
-        Scenario.objects.select_related("trace", "owner")
+        seen(Scenario.objects.select_related("trace", "owner"), user)
         .defer("trace__arrays", "trace__mix")
         .annotate(
             last_run_id=Subquery(last.values("pk")[:1]),
@@ -59,7 +76,7 @@ class KindCount:
 
 @dataclass(slots=True)
 class Place:
-    """A region, site, hall, row or rack on one day: its hosts, and the power planned against the limit of its racks."""
+    """A region or a site on one day: its hosts, and the power planned against the limit of its racks."""
 
     slug: str
     name: str
@@ -69,7 +86,6 @@ class Place:
     counts: dict[int, int] = field(default_factory=lambda: defaultdict(int))
     kinds: list[KindCount] = field(default_factory=list)
     places: list["Place"] = field(default_factory=list)
-    note: str = ""
 
     @property
     def hosts(self) -> int:
@@ -140,36 +156,6 @@ def fleet_tree(day: date, user: Any) -> list[Place]:
     return list(regions.values())
 
 
-def site_tree(site: Site, day: date) -> Place:
-    """Return a site's halls, rows and racks on a day, in floor order."""
-    types = {kind.pk: kind for kind in HostType.objects.all()}
-    hosts: dict[int, list[tuple[int, int]]] = defaultdict(list)
-    for rack_id, kind_id, count in (
-        Host.objects.filter(in_service(day), rack__row__hall__site=site)
-        .values("rack_id", "host_type_id")
-        .annotate(count=Count("pk"))
-        .order_by()
-        .values_list("rack_id", "host_type_id", "count")
-    ):
-        hosts[rack_id].append((kind_id, count))
-    racks: dict[int, list[Place]] = defaultdict(list)
-    for rack in Rack.objects.filter(in_service(day), row__hall__site=site).order_by("position", "slug"):
-        place = Place(rack.slug, rack.slug, racks=1, limit_w=rack.power_limit_w, note=f"{rack.height_u} U")
-        _hosts_count(place, hosts[rack.pk], types)
-        racks[rack.row_id].append(place)
-    top = Place(site.slug, site.name)
-    for hall in site.halls.order_by("slug").prefetch_related("rows"):
-        room = Place(hall.slug, hall.name, note=f"{hall.get_cooling_display()} cooling")
-        for row in sorted(hall.rows.all(), key=lambda row: (row.position, row.slug)):
-            line = Place(row.slug, f"Row {row.slug}")
-            for place in racks[row.pk]:
-                line.take(place)
-            room.take(line)
-        top.take(room)
-    _kinds_name(top, types)
-    return top
-
-
 def deliveries_due(day: date, site: Site | None = None, *, user: Any = None) -> list[Delivery]:
     """Return what may still be on its way on a day: named for it or later, or late by less than its P90 slip."""
     longest = Delivery.objects.aggregate(days=Max("slip_p90_days"))["days"] or 0
@@ -179,3 +165,33 @@ def deliveries_due(day: date, site: Site | None = None, *, user: Any = None) -> 
     found = found.filter(site=site) if site else found
     late = found.select_related("site", "host_type")
     return [one for one in late if one.expected_on + timedelta(days=round(one.slip_p90_days)) >= day]
+
+
+# --- what belongs to one rack, host or card ---------------------------------------------------------------------------
+def history_of(kind: str, pk: int, user: Any) -> QuerySet[Change]:
+    """Return the last changes of a row that an account sees, newest first."""
+    found = changes_seen(user).filter(kind=kind, object_id=pk).select_related("change_set")
+    return found.order_by("-change_set__number", "-position")[:HISTORY_ROWS]
+
+
+def baseline_of(chip: str, region_id: int, day: date) -> FirmwareBaseline | None:
+    """Return the highest firmware that a chip needs in a region on a day, or None where nothing is asked."""
+    place = Q(region__isnull=True) | Q(region=region_id)
+    found = FirmwareBaseline.objects.filter(place, firmware__chip=chip, starts_on__lte=day)
+    return found.select_related("firmware").order_by("-firmware__rank", "starts_on", "slug").first()
+
+
+def feed_notes(rack: Rack, day: date) -> dict[str, str]:
+    """Return by slug what the feeds of a rack are made of: what their usable power comes from."""
+    return {
+        feed.slug: _rating_text(feed) + (f", designed {feed.redundancy}" if feed.redundancy else "")
+        for feed in PowerNode.objects.filter(stays(day), rack=rack)
+    }
+
+
+def _rating_text(node: PowerNode) -> str:
+    derate = f"× {node.derate_ratio:g}"
+    if node.rating_va is not None:
+        return f"rated {number_text(node.rating_va / 1e3)} kVA {derate}"
+    phases = "three-phase" if node.phases == 3 else "single-phase"
+    return f"{node.voltage_v:g} V {phases}, {node.current_a:g} A {derate}"

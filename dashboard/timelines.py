@@ -7,8 +7,8 @@ from datetime import date, timedelta
 
 from dashboard.elevations import text_cut, text_width_px
 
-PLOT_PX = 1_160  # width of the months together, unless they are so many that each would be too narrow
-MONTH_LEAST_PX, MONTH_LABEL_PX = 26, 36  # narrower than the second, only quarters carry a name
+PLOT_PX = 1_020  # width of the months together, unless they are so many that each would be too narrow
+MONTH_LEAST_PX, MONTH_LABEL_PX = 26, 34  # narrower than the second, only quarters carry a name
 HEAD_PX, FOOT_PX = 36, 22  # years and months above; the day below
 STEP_PX, LANE_PAD_PX = 24, 4  # height of a line of events; above and below the lines of a lane
 NOTE_STEP_PX = 14  # from the name of a lane to its note
@@ -279,7 +279,7 @@ def timeline_draw(
         description=_description(lanes, axis, day, day_word),
         width_px=math.ceil(axis.width_px) + 1,
         height_px=top_px + FOOT_PX,
-        label_px=math.ceil(max([*widths, 90])) + 12,
+        label_px=math.ceil(max([*widths, 90])) + 6,
         months=_months(axis),
         lanes=drawn,
         day=_day_mark(axis, day, day_word),

@@ -3,7 +3,17 @@
 from django.contrib.auth import views as auth_views
 from django.urls import path
 
-from dashboard import change_views, entry_views, fleet_views, views
+from dashboard import (
+    change_views,
+    entry_views,
+    fleet_views,
+    host_views,
+    import_views,
+    readiness_views,
+    tree_views,
+    views,
+)
+from fleet.domains import TREES
 
 app_name = "dashboard"
 
@@ -14,9 +24,15 @@ urlpatterns = [
     path("runs/active/", views.runs_active, name="runs_active"),
     path("fleet/", fleet_views.fleet, name="fleet"),
     path("fleet/sites/<slug:slug>/", fleet_views.site, name="site"),
-    path("fleet/sites/<slug:slug>/power/", fleet_views.power, name="power"),
+    *(path(f"fleet/sites/<slug:slug>/{tree}/", tree_views.tree, {"tree": tree}, name=tree) for tree in TREES),
+    path("fleet/sites/<slug:slug>/trees/<slug:name>.csv", tree_views.tree_csv, name="tree_csv"),
     path("fleet/sites/<slug:slug>/halls/<slug:hall_slug>/", fleet_views.hall, name="hall"),
+    path("fleet/sites/<slug:slug>/halls/<slug:hall_slug>/rows/<slug:row_slug>/", fleet_views.row, name="row"),
     path("fleet/racks/<slug:slug>/", fleet_views.rack, name="rack"),
+    path("fleet/hosts/<slug:slug>/", host_views.host, name="host"),
+    path("fleet/cards/<path:serial>/", host_views.card, name="card"),
+    path("fleet/timeline/", fleet_views.timeline, name="timeline"),
+    path("fleet/failure/", tree_views.failure, name="failure"),
     path("fleet/lists/", entry_views.lists, name="lists"),
     path("fleet/lists/<slug:name>.csv", entry_views.entry_csv, name="entry_csv"),
     path("fleet/lists/<slug:name>/", entry_views.entry_list, name="entry_list"),
@@ -27,10 +43,18 @@ urlpatterns = [
     path("fleet/changes/", change_views.changes, name="changes"),
     path("fleet/changes/<int:number>/", change_views.change_set, name="change_set"),
     path("fleet/changes/<int:number>/undo/", change_views.change_undo, name="change_undo"),
+    path("fleet/imports/", import_views.imports, name="imports"),
+    path("fleet/imports/<int:pk>/", import_views.import_job, name="import_job"),
+    path("fleet/imports/<int:pk>/progress/", import_views.import_progress, name="import_progress"),
+    path("fleet/imports/<int:pk>/cancel/", import_views.import_end, name="import_cancel"),
+    path("fleet/imports/<int:pk>/apply/", import_views.import_write, name="import_apply"),
+    path("fleet/imports/<int:pk>/errors.csv", import_views.import_errors, name="import_errors"),
     path("chips/", views.chips, name="chips"),
     path("chips/ratings/", views.ratings, name="ratings"),
     path("chips/ratings/tables/<slug:name>.csv", views.ratings_csv, name="ratings_csv"),
     path("chips/ratings/tables/<slug:name>.json", views.ratings_json, name="ratings_json"),
+    path("readiness/", readiness_views.readiness, name="readiness"),
+    path("readiness/gates.csv", readiness_views.readiness_csv, name="readiness_csv"),
     path("accuracy/", views.accuracy, name="accuracy"),
     path("accuracy/use/", views.calibration_use, name="calibration_use"),
     path("accuracy/tables/<slug:name>.csv", views.accuracy_csv, name="accuracy_csv"),

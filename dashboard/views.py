@@ -3,6 +3,7 @@
 import base64
 import hashlib
 import re
+from collections.abc import Mapping
 from typing import Any
 from uuid import UUID
 
@@ -10,7 +11,7 @@ from django.contrib import messages
 from django.contrib.auth.decorators import login_required, permission_required
 from django.contrib.auth.models import User
 from django.core.exceptions import BadRequest, ValidationError
-from django.core.paginator import Paginator
+from django.core.paginator import InvalidPage, Page, Paginator
 from django.db import transaction
 from django.db.models import QuerySet
 from django.http import Http404, HttpRequest, HttpResponse, JsonResponse
@@ -28,6 +29,7 @@ from dashboard.accuracy import AccuracyPage, accuracy_page, change_line, version
 from dashboard.charts import charts_of, charts_overview
 from dashboard.forms import AccuracyForm, RatingsForm, ScenarioForm, ScheduleForm, zone_names
 from dashboard.ratings import RatingsPage, ratings_page
+from fleet.access import rows_seen
 from fleet.models import Service, Site
 from fleet.services import StaleVersionError
 from scenarios.calibrations import calibration_use as calibration_take
@@ -36,6 +38,7 @@ from scenarios.demand import month_add
 from scenarios.engine import Inputs
 from scenarios.models import Report, Run, Scenario, Schedule
 from scenarios.schedules import schedule_next, schedule_save
+from scenarios.seen import report_seen, result_seen, seen
 from scenarios.services import run_cancel as run_end
 from scenarios.services import run_submit, scenario_save, trace_keep, trace_read
 from scenarios.tables import Table, tables_of
@@ -46,6 +49,14 @@ ACTIVE = (Run.Status.QUEUED, Run.Status.RUNNING)
 REPORT_POLICY = ("base-uri 'none'", "form-action 'none'", "frame-ancestors 'none'", "sandbox")
 STYLE = re.compile(r"<style>(.*?)</style>", re.DOTALL)
 require_form = require_http_methods(["GET", "HEAD", "POST"])  # a page with a form that comes back to it
+
+
+def page_asked(request: HttpRequest, rows: QuerySet[Any]) -> Page[Any]:
+    """Return the page of some rows that an address asks for, the first without one."""
+    try:
+        return Paginator(rows, PAGE_ROWS).page(request.GET.get("page") or 1)
+    except InvalidPage as error:
+        raise Http404(str(error)) from error
 
 
 class SignedInRequest(HttpRequest):
@@ -60,7 +71,7 @@ class SignedInRequest(HttpRequest):
 def overview(request: HttpRequest) -> HttpResponse:
     """Are we fine, and until when?"""
     today, changed_at = timezone.now().date(), selectors.fleet_changed_at()
-    capacity, migration = selectors.run_latest("capacity"), selectors.run_latest("migration")
+    capacity, migration = (selectors.run_latest(kind, request.user) for kind in ("capacity", "migration"))
     answers = [run.result if run else None for run in (capacity, migration)]
     context = {
         "capacity": capacity,
@@ -71,11 +82,13 @@ def overview(request: HttpRequest) -> HttpResponse:
         "regions": presenters.overview_regions(answers[0], answers[1], today),
         "sites": presenters.overview_sites(answers[0], today),
         "charts": [chart for result in answers if result for chart in charts_overview(result)],
-        "active": selectors.runs_listed().filter(status__in=ACTIVE)[:10],
-        "services": Service.objects.count(),
-        "site_count": Site.objects.filter(selectors.in_service(today)).count(),
-        "schedules": Schedule.objects.filter(enabled=True).select_related("scenario").order_by("next_fire_at")[:5],
-        "reports": Report.objects.defer("html", "csv")[:5],
+        "active": selectors.runs_listed(request.user).filter(status__in=ACTIVE)[:10],
+        "services": rows_seen(Service.objects.all(), request.user).count(),
+        "site_count": rows_seen(Site.objects.filter(selectors.in_service(today)), request.user).count(),
+        "schedules": seen(Schedule.objects.filter(enabled=True), request.user)
+        .select_related("scenario")
+        .order_by("next_fire_at")[:5],
+        "reports": seen(Report.objects.defer("html", "csv"), request.user)[:5],
     }
     return render(request, "dashboard/overview.html", context)
 
@@ -85,7 +98,7 @@ def overview(request: HttpRequest) -> HttpResponse:
 @require_safe
 def runs_active(request: HttpRequest) -> HttpResponse:
     """The runs in the making; when one has ended, the page that asks is loaded anew."""
-    active = list(selectors.runs_listed().filter(status__in=ACTIVE)[:10])
+    active = list(selectors.runs_listed(request.user).filter(status__in=ACTIVE)[:10])
     shown = {int(pk) for pk in request.GET.get("shown", "").split(",") if pk.isdecimal()}
     if not active or shown - {run.pk for run in active}:
         return HttpResponseClientRefresh()
@@ -124,7 +137,7 @@ def ratings(request: HttpRequest) -> HttpResponse:
 def ratings_csv(request: HttpRequest, name: str) -> HttpResponse:
     """A table of ratings as CSV, of exactly what the page with the same query shows."""
     _, table = _ratings_table(request, name)
-    return _csv(table.csv(), f"{table.name}.csv")
+    return csv_answer(table.csv(), f"{table.name}.csv")
 
 
 @login_required
@@ -171,7 +184,7 @@ def accuracy(request: HttpRequest) -> HttpResponse:
 def accuracy_csv(request: HttpRequest, name: str) -> HttpResponse:
     """A table of accuracy as CSV, of exactly what the page with the same query shows."""
     _, table = _accuracy_table(request, name)
-    return _csv(table.csv(), f"accuracy-{table.name}.csv")
+    return csv_answer(table.csv(), f"accuracy-{table.name}.csv")
 
 
 @login_required
@@ -215,7 +228,7 @@ def _accuracy_table(request: HttpRequest, name: str) -> tuple[AccuracyPage, Tabl
 @require_safe
 def scenarios(request: HttpRequest) -> HttpResponse:
     """Which questions have been asked?"""
-    page = Paginator(selectors.scenarios_listed(), PAGE_ROWS).get_page(request.GET.get("page"))
+    page = page_asked(request, selectors.scenarios_listed(request.user))
     return render(request, "dashboard/scenarios.html", {"page": page})
 
 
@@ -223,13 +236,12 @@ def scenarios(request: HttpRequest) -> HttpResponse:
 @require_safe
 def scenario(request: HttpRequest, pk: int) -> HttpResponse:
     """What does a scenario ask, and what has it answered?"""
-    found = get_object_or_404(selectors.scenarios_listed(), pk=pk)
-    runs = Paginator(selectors.runs_listed().filter(scenario=found), PAGE_ROWS)
-    names = dict(Service.objects.filter(slug__in=found.services).values_list("slug", "name"))
+    found = get_object_or_404(selectors.scenarios_listed(request.user), pk=pk)
+    names = dict(rows_seen(Service.objects.filter(slug__in=found.services), request.user).values_list("slug", "name"))
     context = {
         "scenario": found,
         "services": [names.get(slug, slug) for slug in found.services],
-        "page": runs.get_page(request.GET.get("page")),
+        "page": page_asked(request, selectors.runs_listed(request.user).filter(scenario=found)),
         "schedules": found.schedules.all(),
     }
     return render(request, "dashboard/scenario.html", context)
@@ -244,7 +256,11 @@ def scenario_new(request: SignedInRequest) -> HttpResponse:
     kind = request.GET.get("kind", Scenario.Kind.CAPACITY)
     initial = {"starts_on": first, "ends_on": month_add(first, NEW_MONTHS - 1), "kind": kind}
     form = ScenarioForm(
-        request.POST or None, request.FILES or None, initial=initial, instance=Scenario(owner=request.user)
+        request.POST or None,
+        request.FILES or None,
+        initial=initial,
+        instance=Scenario(owner=request.user),
+        user=request.user,
     )
     return _scenario_form(request, form, None)
 
@@ -254,8 +270,8 @@ def scenario_new(request: SignedInRequest) -> HttpResponse:
 @require_form
 def scenario_edit(request: SignedInRequest, pk: int) -> HttpResponse:
     """Change a question; runs keep the inputs they were started with."""
-    found = get_object_or_404(Scenario, pk=pk)
-    form = ScenarioForm(request.POST or None, request.FILES or None, instance=found)
+    found = get_object_or_404(seen(Scenario.objects.all(), request.user), pk=pk)
+    form = ScenarioForm(request.POST or None, request.FILES or None, instance=found, user=request.user)
     return _scenario_form(request, form, found)
 
 
@@ -301,7 +317,8 @@ def _scenario_store(request: SignedInRequest, form: ScenarioForm, found: Scenari
 def scenario_run(request: SignedInRequest, pk: int) -> HttpResponse:
     """Start a run and go to its page."""
     started = run_submit(
-        scenario=get_object_or_404(Scenario.objects.select_related("trace"), pk=pk), owner=request.user
+        scenario=get_object_or_404(seen(Scenario.objects.select_related("trace"), request.user), pk=pk),
+        owner=request.user,
     )
     return redirect("dashboard:run", pk=started.pk)
 
@@ -314,7 +331,9 @@ def run(request: HttpRequest, pk: int) -> HttpResponse:
     runs = Run.objects.select_related("scenario__trace", "owner", "schedule").defer(
         "scenario__trace__arrays", "scenario__trace__mix"
     )
-    found = get_object_or_404(runs, pk=pk)
+    found = get_object_or_404(seen(runs, request.user), pk=pk)
+    if found.result is not None:
+        found.result = _result_or_404(found, request)
     context: dict[str, Any] = {"run": found, "scenario": found.scenario}
     if found.result is not None:
         charts = charts_of(found.result)
@@ -334,7 +353,7 @@ def run(request: HttpRequest, pk: int) -> HttpResponse:
 @require_safe
 def run_progress(request: HttpRequest, pk: int) -> HttpResponse:
     """How far a run is, as a part of its page; when it has ended, the page is loaded anew."""
-    found = get_object_or_404(selectors.runs_listed(), pk=pk)
+    found = get_object_or_404(selectors.runs_listed(request.user), pk=pk)
     if found.has_ended:
         return HttpResponseClientRefresh()
     return render(request, "dashboard/_progress.html", {"run": found})
@@ -345,7 +364,7 @@ def run_progress(request: HttpRequest, pk: int) -> HttpResponse:
 @require_POST
 def run_cancel(request: HttpRequest, pk: int) -> HttpResponse:
     """End a run that nobody wants any more."""
-    found = get_object_or_404(selectors.runs_listed(), pk=pk)
+    found = get_object_or_404(selectors.runs_listed(request.user), pk=pk)
     if run_end(found):
         messages.success(request, f"Run {found.pk} is cancelled.")
     else:
@@ -355,21 +374,21 @@ def run_cancel(request: HttpRequest, pk: int) -> HttpResponse:
 
 @login_required
 @require_safe
-def run_table_csv(_request: HttpRequest, pk: int, name: str) -> HttpResponse:
+def run_table_csv(request: HttpRequest, pk: int, name: str) -> HttpResponse:
     """A table of a run, or the one a chart is drawn from, as CSV."""
-    found = _finished_or_404(pk)
-    for table in _tables_all(found.result or {}):
+    found = _finished_or_404(request, pk)
+    for table in _tables_all(_result_or_404(found, request)):
         if table.name == name:
-            return _csv(table.csv(), f"run-{found.pk}-{table.name}.csv")
+            return csv_answer(table.csv(), f"run-{found.pk}-{table.name}.csv")
     raise Http404(f"run {pk} has no table {name}")
 
 
 @login_required
 @require_safe
-def run_chart_json(_request: HttpRequest, pk: int, name: str) -> HttpResponse:
+def run_chart_json(request: HttpRequest, pk: int, name: str) -> HttpResponse:
     """The rows that a chart is drawn from, with where they came from."""
-    found = _finished_or_404(pk)
-    result = found.result or {}
+    found = _finished_or_404(request, pk)
+    result = _result_or_404(found, request)
     for chart in charts_of(result):
         if chart.name == name:
             columns = [{"name": c.name, "label": c.label, "unit": c.unit} for c in chart.table.columns]
@@ -386,30 +405,52 @@ def run_chart_json(_request: HttpRequest, pk: int, name: str) -> HttpResponse:
     raise Http404(f"run {pk} has no chart {name}")
 
 
-def _finished_or_404(pk: int) -> Run:
-    return get_object_or_404(Run.objects.filter(status=Run.Status.DONE), pk=pk)
+def _finished_or_404(request: HttpRequest, pk: int) -> Run:
+    return get_object_or_404(seen(Run.objects.filter(status=Run.Status.DONE), request.user), pk=pk)
+
+
+def _result_or_404(found: Run, request: HttpRequest) -> dict[str, Any]:
+    """Return what an account sees of a result; one that cannot be cut to its regions is not there."""
+    result = result_seen(found.result or {}, request.user)
+    if result is None:
+        raise Http404(f"there is no run {found.pk}")
+    return result
 
 
 def _tables_all(result: dict[str, Any]) -> list[Table]:
     return [*(chart.table for chart in charts_of(result)), *tables_of(result)]
 
 
-def _csv(text: str, name: str) -> HttpResponse:
+def csv_answer(text: str, name: str) -> HttpResponse:
+    """Return a table as a file to keep."""
     return HttpResponse(
         text, content_type="text/csv; charset=utf-8", headers={"Content-Disposition": f'attachment; filename="{name}"'}
     )
 
 
+def csv_refused(errors: Mapping[str, str]) -> HttpResponse:
+    """Return what is wrong with the address of a table, by parameter."""
+    text = "\n".join(f"{name}: {reason}" for name, reason in errors.items())
+    return HttpResponse(text, status=400, content_type="text/plain; charset=utf-8")
+
+
 # --- reports and schedules --------------------------------------------------------------------------------------------
-def _reports() -> QuerySet[Report]:
-    return Report.objects.select_related("run__scenario", "schedule").defer("html", "csv", "run__result", "run__inputs")
+def _report_or_404(request: HttpRequest, uid: UUID) -> Report:
+    """Return a report; to an account that does not see all of its result it is not there."""
+    found = get_object_or_404(seen(Report.objects.select_related("run__scenario", "schedule"), request.user), uid=uid)
+    if not report_seen(found, request.user):
+        raise Http404(f"there is no report {uid}")
+    return found
 
 
 @login_required
 @require_safe
 def reports(request: HttpRequest) -> HttpResponse:
     """What has been reported, and when?"""
-    page = Paginator(_reports(), PAGE_ROWS).get_page(request.GET.get("page"))
+    listed = Report.objects.select_related("run__scenario", "schedule").defer(
+        "html", "csv", "run__result", "run__inputs"
+    )
+    page = page_asked(request, seen(listed, request.user))
     return render(request, "dashboard/reports.html", {"page": page})
 
 
@@ -417,7 +458,7 @@ def reports(request: HttpRequest) -> HttpResponse:
 @require_safe
 def report(request: HttpRequest, uid: UUID) -> HttpResponse:
     """What did a report say?"""
-    found = get_object_or_404(Report.objects.select_related("run__scenario", "schedule").defer("html", "csv"), uid=uid)
+    found = _report_or_404(request, uid)
     result = found.run.result or {}
     context = {"report": found, "result": result, "facts": presenters.provenance_of(result)}
     return render(request, "dashboard/report.html", context)
@@ -425,9 +466,9 @@ def report(request: HttpRequest, uid: UUID) -> HttpResponse:
 
 @login_required
 @require_safe
-def report_html(_request: HttpRequest, uid: UUID) -> HttpResponse:
+def report_html(request: HttpRequest, uid: UUID) -> HttpResponse:
     """A report as it was stored: it may use its one style sheet and nothing else, not even our origin."""
-    html = get_object_or_404(Report.objects.only("html"), uid=uid).html
+    html = _report_or_404(request, uid).html
     styles = [base64.b64encode(hashlib.sha256(css.encode()).digest()).decode() for css in STYLE.findall(html)[:1]]
     style_src = " ".join(f"'sha256-{digest}'" for digest in styles) or "'none'"
     policy = ["default-src 'none'", f"style-src {style_src}", *REPORT_POLICY]
@@ -436,17 +477,17 @@ def report_html(_request: HttpRequest, uid: UUID) -> HttpResponse:
 
 @login_required
 @require_safe
-def report_csv(_request: HttpRequest, uid: UUID) -> HttpResponse:
+def report_csv(request: HttpRequest, uid: UUID) -> HttpResponse:
     """The first table of a report as it was stored."""
-    found = get_object_or_404(Report.objects.only("csv", "created_at"), uid=uid)
-    return _csv(found.csv, f"report-{found.created_at:%Y-%m-%d}-{found.pk}.csv")
+    found = _report_or_404(request, uid)
+    return csv_answer(found.csv, f"report-{found.created_at:%Y-%m-%d}-{found.pk}.csv")
 
 
 @login_required
 @require_safe
 def schedules(request: HttpRequest) -> HttpResponse:
     """Which reports are due next?"""
-    page = Paginator(Schedule.objects.select_related("scenario"), PAGE_ROWS).get_page(request.GET.get("page"))
+    page = page_asked(request, seen(Schedule.objects.select_related("scenario"), request.user))
     rows = [(schedule, schedule_next(schedule) if schedule.enabled else []) for schedule in page]
     return render(request, "dashboard/schedules.html", {"page": page, "rows": rows})
 
@@ -460,6 +501,7 @@ def schedule_new(request: SignedInRequest) -> HttpResponse:
         request.POST or None,
         initial={"cron": "0 7 * * 1", "scenario": request.GET.get("scenario")},
         instance=Schedule(owner=request.user),
+        user=request.user,
     )
     status = 200
     if request.method == "POST":
@@ -476,7 +518,7 @@ def schedule_new(request: SignedInRequest) -> HttpResponse:
 @require_POST
 def schedule_switch(request: HttpRequest, pk: int) -> HttpResponse:
     """Enable or disable a schedule, as the button said that was pressed."""
-    found = get_object_or_404(Schedule, pk=pk)
+    found = get_object_or_404(seen(Schedule.objects.all(), request.user), pk=pk)
     found.enabled = request.POST.get("enabled") == "1"
     schedule_save(found)
     messages.success(request, f"{found.name} is {'enabled' if found.enabled else 'disabled'}.")

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from operator import attrgetter
 from typing import Any, NamedTuple
 
-from django.db import connection, models, transaction
+from django.db import connection, connections, models, transaction
 from django.db.models import prefetch_related_objects
 from django.utils.timezone import now
 
@@ -77,6 +77,7 @@ class Batch:
 
 
 def is_logged(model: Model) -> bool:
+    """Whether rows of a model are the fleet's, and so in its log."""
     entry = BY_KIND.get(str(model._meta.model_name))
     return entry is not None and entry.model is model
 
@@ -180,7 +181,7 @@ def _edits(batch: Batch) -> dict[int, frozenset[str]]:
 
 # --- deletions --------------------------------------------------------------------------------------------------------
 class _Removal(NamedTuple):
-    """Rows of one model that go together; `own` says whether they were named, or go with rows that were."""
+    """Rows of one model that go together: those that were named, or those that go with them."""
 
     model: Model
     rows: list[Any]
@@ -301,9 +302,10 @@ def _update(batch: Batch, rows: Sequence[Any], columns: Sequence[str]) -> None:
 
 
 def _as_stored(column: Any, rows: Sequence[Any]) -> list[Any]:
-    """Return a column of rows as the database takes it."""
-    name = column.attname
-    return [column.get_db_prep_save(row.__dict__[name], connection) for row in rows]
+    """Return a column of rows as the database takes it; what many rows share is prepared once."""
+    name, real = column.attname, connections[connection.alias]
+    stored = {value: column.get_db_prep_save(value, real) for value in {row.__dict__[name] for row in rows}}
+    return [stored[row.__dict__[name]] for row in rows]
 
 
 def _first_stale(batch: Batch, rows: Sequence[Any]) -> int:

@@ -6,10 +6,10 @@ touch which groups, and keeps two writers apart, so that never both pass.
 """
 
 from collections import defaultdict
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import date
-from itertools import pairwise
+from itertools import islice, pairwise
 from math import ceil
 from typing import Any, NamedTuple
 
@@ -44,8 +44,8 @@ from fleet.models import (
     Site,
 )
 
-FAULTS_MOST = 1000
-"""Pairs after which a check of pairs stops: whoever writes so many has one mistake, not a thousand."""
+FAULTS_MOST = 100_000
+"""Pairs after which a check of pairs stops: whoever writes so many has one mistake, not a hundred thousand."""
 OPEN, EVER = 0, date.max.toordinal() + 1  # ordinals that stand for "always was" and "stays"
 WHOLE = 1 + 1e-9
 STAY = ("in_service_on", "out_of_service_on")
@@ -108,25 +108,17 @@ def check_units_in_rack(racks: Ids) -> list[Fault]:
 def check_rack_heights(racks: Ids) -> list[Fault]:
     """On no day do the hosts at one face of a rack add up to more than its height; those without a place count too."""
     hosts = _Hosts.of(racks)
-    heights = dict(Rack.objects.filter(pk__in=among(racks)).values_list("pk", "height_u"))
+    named = {row[0]: row[1:] for row in Rack.objects.filter(pk__in=among(racks)).values_list("pk", "slug", "height_u")}
     faults = []
     for face in Host.Face.values:
         here = hosts.where(hosts.deep | (hosts.face == face))
-        over = {
-            rack: (peak, day)
-            for rack, peak, day in _peaks(here.rack, here.first, here.last, here.height_u)
-            if peak > heights[rack]
-        }
-        if not over:
-            continue
-        slugs = dict(Rack.objects.filter(pk__in=among(over)).values_list("pk", "slug"))
-        for at in np.flatnonzero(np.isin(here.rack, list(over))):
+        limits = {rack: height_u for rack, (_, height_u) in named.items()}
+        for at, total, day in _over(here.rack, here.first, here.last, here.height_u, limits):
             rack = int(here.rack[at])
-            peak, day = over[rack]
-            message = f"hosts of {peak} U would stand in rack {slugs[rack]}, which has {heights[rack]}{_from_day(day)}"
-            if here.first[at] <= day < here.last[at]:
-                rows = (Host, here.id[at], "rack"), (Rack, rack, "height_u"), (HostType, here.kind[at], "height_u")
-                faults += _faults(message, *rows)
+            slug, height_u = named[rack]
+            message = f"hosts of {total} U would stand in rack {slug}, which has {height_u}{_from_day(day)}"
+            rows = (Host, here.id[at], "rack"), (Rack, rack, "height_u"), (HostType, here.kind[at], "height_u")
+            faults += _faults(message, *rows)
     return faults
 
 
@@ -150,19 +142,13 @@ def check_host_stays(racks: Ids) -> list[Fault]:
         outside |= Q(in_service_on__lt=begins) | Q(in_service_on__gte=ends)
         outside |= Q(out_of_service_on__lte=begins) | Q(out_of_service_on__gt=ends)
     parts = [f"{path}__{name}" for path, _, _ in PLACES for name in ("pk", "slug", *STAY)]
+    hosts = Host.objects.filter(outside, rack__in=among(racks)).values_list("pk", "slug", *STAY, *parts)
     faults = []
-    for host, slug, comes, leaves, *found in Host.objects.filter(outside, rack__in=among(racks)).values_list(
-        "pk", "slug", *STAY, *parts
-    ):
+    for host, slug, comes, leaves, *found in hosts:
         places = list(zip(PLACES, found[::4], found[1::4], found[2::4], found[3::4], strict=True))
         for (_, model, _), _, place, begins, ends in places:
-            for side, bound in _stay_breaks(comes, leaves, begins, ends):
-                day, word = (comes, "come") if side == STAY[0] else (leaves, "leave")
-                is_there = "begins" if bound == STAY[0] else "ends"
-                end = begins if bound == STAY[0] else ends
-                message = (
-                    f"host {slug} would {word} on {day}; its {model._meta.verbose_name} {place} {is_there} on {end}"
-                )
+            for side, bound, told in _stay_breaks(comes, leaves, begins, ends):
+                message = f"host {slug} {told[0]}; its {model._meta.verbose_name} {place} {told[1]}"
                 rows = [(one, pk, bound if one is model else above) for (_, one, above), pk, *_ in places]
                 faults += _faults(message, (Host, host, side), *rows)
     return faults
@@ -170,18 +156,22 @@ def check_host_stays(racks: Ids) -> list[Fault]:
 
 def _stay_breaks(
     comes: date | None, leaves: date | None, begins: date | None, ends: date | None
-) -> Iterator[tuple[str, str]]:
-    """Yield which day of a stay is outside of which end of a place's."""
-    if begins is not None:
-        if comes is not None and comes < begins:
-            yield STAY[0], STAY[0]
-        if leaves is not None and leaves <= begins:
-            yield STAY[1], STAY[0]
-    if ends is not None:
-        if comes is not None and comes >= ends:
-            yield STAY[0], STAY[1]
-        if leaves is not None and leaves > ends:
-            yield STAY[1], STAY[1]
+) -> Iterator[tuple[str, str, tuple[str, str]]]:
+    """Yield which day of a stay is outside of which day of its place, and how to say so."""
+    come, leave, begin, end = (
+        f"would come on {comes}",
+        f"would leave on {leaves}",
+        f"begins on {begins}",
+        f"ends on {ends}",
+    )
+    if begins is not None and comes is not None and comes < begins:
+        yield STAY[0], STAY[0], (come, begin)
+    if begins is not None and leaves is not None and leaves <= begins:
+        yield STAY[1], STAY[0], (leave, begin)
+    if ends is not None and comes is not None and comes >= ends:
+        yield STAY[0], STAY[1], (come, end)
+    if ends is not None and leaves is not None and leaves > ends:
+        yield STAY[1], STAY[1], (leave, end)
 
 
 def check_rack_sites(racks: Ids) -> list[Fault]:
@@ -235,21 +225,18 @@ def check_card_slots(hosts: Ids) -> list[Fault]:
 
 def check_card_counts(hosts: Ids) -> list[Fault]:
     """A host never holds more cards than its type has chips."""
-    many = (
-        Host.objects.filter(pk__in=among(hosts)).annotate(count=Count("cards")).filter(count__gt=F("host_type__chips"))
-    )
-    limits = {row[0]: row[1:] for row in many.values_list("pk", "slug", "host_type", "host_type__chips")}
-    names = ("pk", "host", *STAY)
-    rows = list(Card.objects.filter(host__in=among(limits)).values_list(*names))
+    many = Host.objects.filter(pk__in=among(hosts)).annotate(count=Count("cards"))
+    names = ("pk", "slug", "host_type", "host_type__chips")
+    named = {row[0]: row[1:] for row in many.filter(count__gt=F("host_type__chips")).values_list(*names)}
+    rows = list(Card.objects.filter(host__in=among(named)).values_list("pk", "host", *STAY))
     host, first, last = _ints(row[1] for row in rows), _firsts(row[2] for row in rows), _lasts(row[3] for row in rows)
+    limits = {pk: chips for pk, (_, _, chips) in named.items()}
     faults = []
-    for pk, peak, day in _peaks(host, first, last, np.ones(len(rows), dtype=np.int64)):
-        slug, kind, chips = limits[pk]
-        if peak > chips:
-            there = np.flatnonzero((host == pk) & (first <= day) & (day < last))
-            message = f"host {slug} would hold {peak} cards{_from_day(day)}; its type has {chips} chips"
-            cards = ((Card, rows[at][0], "host") for at in there)
-            faults += _faults(message, (Host, pk, "host_type"), (HostType, kind, "chips"), *cards)
+    for at, total, day in _over(host, first, last, np.ones(len(rows), dtype=np.int64), limits):
+        pk = int(host[at])
+        slug, kind, chips = named[pk]
+        message = f"host {slug} would hold {total} cards{_from_day(day)}; its type has {chips} chips"
+        faults += _faults(message, (Card, rows[at][0], "host"), (Host, pk, "host_type"), (HostType, kind, "chips"))
     return faults
 
 
@@ -420,22 +407,18 @@ def check_placement_chips(hosts: Ids) -> list[Fault]:
     A replica that spans the hosts of a unit takes an equal share of each of those that are there, and never more than
     a whole host: a unit that is not complete yet, or not any more, is no fault of the hosts that it has.
     """
-    limits = {
-        row[0]: row[1:]
-        for row in Host.objects.filter(pk__in=among(hosts)).values_list("pk", "slug", "host_type", "host_type__chips")
-    }
+    names = ("pk", "slug", "host_type", "host_type__chips")
+    named = {row[0]: row[1:] for row in Host.objects.filter(pk__in=among(hosts)).values_list(*names)}
+    limits = {pk: chips for pk, (_, _, chips) in named.items()}
     parts = [*_whole_parts(hosts), *_unit_parts(limits)]
-    host, first, last = (_ints(part[at] for part in parts) for at in (1, 3, 4))
+    host, first, last, amount = (_ints(part[at] for part in parts) for at in (1, 3, 4, 5))
     faults = []
-    for pk, peak, day in _peaks(host, first, last, _ints(part.chips for part in parts)):
-        slug, kind, chips = limits[pk]
-        if peak > chips:
-            message = f"replicas on host {slug} would need {peak} chips{_from_day(day)}; it has {chips}"
-            faults += _faults(message, (Host, pk, "host_type"), (HostType, kind, "chips"))
-            for at in np.flatnonzero((host == pk) & (first <= day) & (day < last)):
-                part = parts[at]
-                rows = (Placement, part.placement, "replicas"), (Deployment, part.deployment, "replica_chips")
-                faults += _faults(message, *rows)
+    for at, total, day in _over(host, first, last, amount, limits):
+        part = parts[at]
+        slug, kind, chips = named[part.host]
+        message = f"replicas on host {slug} would need {total} chips{_from_day(day)}; it has {chips}"
+        rows = (Placement, part.placement, "replicas"), (Deployment, part.deployment, "replica_chips")
+        faults += _faults(message, *rows, (Host, part.host, "host_type"), (HostType, kind, "chips"))
     return faults
 
 
@@ -446,7 +429,7 @@ def _whole_parts(hosts: Ids) -> Iterator[_Part]:
         yield _Part(pk, host, deployment, _first(begins), _last(ends), replicas * chips)
 
 
-def _unit_parts(limits: Mapping[int, Sequence[Any]]) -> Iterator[_Part]:
+def _unit_parts(limits: Mapping[int, int]) -> Iterator[_Part]:
     """Yield the shares of replicas that span hosts: each time that a host joins or leaves, the others change theirs."""
     here = Placement.objects.filter(host__in=among(limits), unit__isnull=False)
     names = ("pk", "host", "deployment", *STAY, "unit", "deployment__replica_chips")
@@ -462,7 +445,7 @@ def _unit_parts(limits: Mapping[int, Sequence[Any]]) -> Iterator[_Part]:
             there = [member for member in members if member[3] <= begin < member[4]]
             for pk, host, deployment, _, _, chips in there:
                 if host in limits:
-                    yield _Part(pk, host, deployment, begin, end, min(ceil(chips / len(there)), limits[host][2]))
+                    yield _Part(pk, host, deployment, begin, end, min(ceil(chips / len(there)), limits[host]))
 
 
 def check_endpoint_shares(services: Ids) -> list[Fault]:
@@ -474,14 +457,11 @@ def check_endpoint_shares(services: Ids) -> list[Fault]:
         _firsts(row[3] for row in rows),
         _lasts(row[4] for row in rows),
     )
+    shares = np.array([row[5] for row in rows], dtype=np.float64)
     faults = []
-    for pk, peak, day in _peaks(service, first, last, np.array([row[5] for row in rows], dtype=np.float64)):
-        if peak > WHOLE:
-            there = np.flatnonzero((service == pk) & (first <= day) & (day < last))
-            message = (
-                f"the endpoints of service {rows[there[0]][2]} would take {peak:.6g} of its traffic{_from_day(day)}"
-            )
-            faults += _faults(message, *((Endpoint, rows[at][0], "share_ratio") for at in there))
+    for at, _, day in _over(service, first, last, shares, dict.fromkeys(services, WHOLE)):  # some may be hidden: no sum
+        message = f"the shares of the endpoints of service {rows[at][2]} would add up to more than 1{_from_day(day)}"
+        faults += _faults(message, (Endpoint, rows[at][0], "share_ratio"))
     return faults
 
 
@@ -537,7 +517,7 @@ def _meeting(
     last: Ints,
     also: Callable[[Ints, Ints], NDArray[np.bool_]] | None = None,
 ) -> list[tuple[int, int]]:
-    """Return pairs of one group whose spans [low, high) and stays [first, last) overlap, up to a thousand and some.
+    """Return pairs of one group whose spans [low, high) and stays [first, last) overlap, up to `FAULTS_MOST` and some.
 
     Sorted by group and low end, those that a span can meet follow it without a gap: each round compares every span
     with its next neighbour but k, and drops those that this one was too far for.
@@ -558,21 +538,28 @@ def _meeting(
     return pairs
 
 
-def _peaks(group: Ints, first: Ints, last: Ints, amount: NDArray[Any]) -> Iterator[tuple[int, Any, int]]:
-    """Yield each group with the largest sum of what stands in it on one day, and the first such day.
+def _over(
+    group: Ints, first: Ints, last: Ints, amount: NDArray[Any], limits: Mapping[int, float]
+) -> Iterator[tuple[int, Any, int]]:
+    """Yield what stands in a group on a day on which their sum is above its limit: position, sum, the first such day.
 
     On a day on which one leaves and another comes, the one has left.
     """
     if not len(group):
         return
     groups, days = np.concatenate([group, group]), np.concatenate([first, last])
-    amounts = np.concatenate([amount, -amount])
-    order = np.lexsort((amounts, days, groups))
-    groups, days, total = groups[order], days[order], np.cumsum(amounts[order])
-    starts = np.flatnonzero(np.r_[True, groups[1:] != groups[:-1]])
-    for begin, end in zip(starts, np.r_[starts[1:], len(groups)], strict=True):
-        at = begin + int(np.argmax(total[begin:end]))
-        yield int(groups[at]), total[at].item(), int(days[at])
+    order = np.lexsort((days, groups))
+    groups, days, totals = groups[order], days[order], np.cumsum(np.concatenate([amount, -amount])[order])
+    settled = np.r_[(groups[1:] != groups[:-1]) | (days[1:] != days[:-1]), True]  # all that happens on a day has
+    groups, days, totals = groups[settled], days[settled], totals[settled]
+    known, at = np.unique(groups, return_inverse=True)
+    steps: dict[int, list[tuple[int, Any]]] = defaultdict(list)
+    for step in np.flatnonzero(totals > np.array([limits[int(one)] for one in known])[at]):
+        steps[int(groups[step])].append((int(days[step]), totals[step].item()))
+    for item in np.flatnonzero(np.isin(group, list(steps))):
+        there = ((day, total) for day, total in steps[int(group[item])] if first[item] <= day < last[item])
+        for day, total in islice(there, 1):
+            yield int(item), total, day
 
 
 def _faults(message: str, *rows: tuple[Model, Any, str]) -> list[Fault]:

@@ -3,23 +3,23 @@
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from datetime import date, timedelta
-from functools import cache, reduce
-from operator import or_
+from functools import cache
 from pathlib import Path
 from typing import Any, TypeVar
 
 import yaml
 from django.db import transaction
-from django.db.models import Q
 
 from fleet.audit import author_current, writing_as
 from fleet.inventory import INVENTORY
 from fleet.models import (
     Card,
+    Change,
     CoolingLink,
     CoolingNode,
     Delivery,
     FirmwareSet,
+    Gate,
     Hall,
     Host,
     HostType,
@@ -46,6 +46,13 @@ SIDES = ("a", "b")
 FEED_V = 415  # three-phase, line to line
 UPS_RATIO = 0.96  # given over drawn, double conversion; invented, as the rest
 CHILLERS = 3
+DEMO_WHY = "the demo fleet"
+SHARED: Mapping[type[Versioned], tuple[str, ...]] = {
+    FirmwareSet: ("cards", "baselines"),
+    Lot: ("cards",),
+    HostType: ("hosts", "deliveries", "orders", "retirements", "deployments"),
+}
+"""Kinds that lie in no region, and what of others may use them."""
 TREE_MODELS = ((PowerNode, PowerLink), (CoolingNode, CoolingLink), (NetworkNode, NetworkLink))
 
 Made = TypeVar("Made", bound=Versioned)
@@ -70,7 +77,7 @@ def demo_is_loaded() -> bool:
 def demo_fleet_load(start: date) -> None:
     """Write the demo fleet, dated from a month on. All or nothing."""
     plan = demo_plan()
-    with writing_as(replace(author_current(), why="the demo fleet")):
+    with writing_as(replace(author_current(), why=DEMO_WHY)):
         regions = _by_slug(_made(Region, [Region(**row) for row in plan["regions"]]))
         known = HostType.objects.in_bulk(_slugs("host_types"), field_name="slug")
         _made(HostType, [HostType(**row) for row in plan["host_types"] if row["slug"] not in known])
@@ -98,28 +105,19 @@ def demo_fleet_load(start: date) -> None:
             ],
         )
         _made(PolicyEvent, [_policy(row, regions, start) for row in plan["policy_events"]])
+        known_gates = set(Gate.objects.values_list("family", "chip"))
+        wanted = (row for row in plan["gates"] if (row["family"], row["chip"]) not in known_gates)
+        _made(Gate, [gate for row in wanted for gate in _gates(row, start)])
 
 
 def demo_fleet_remove() -> None:
-    """Remove the demo fleet; host types, lots and firmware sets that other rows use stay."""
-    regions = _slugs("regions")
+    """Remove what the log of changes says the load of the demo wrote; of shared kinds what other rows use stays."""
+    written = Change.objects.filter(change_set__why=DEMO_WHY, action=Change.Action.CREATE).order_by()
     with transaction.atomic(), writing_as(replace(author_current(), why="the demo fleet is removed")):
         for entry in reversed(list(INVENTORY.values())):
-            if entry.regions:
-                inside = reduce(or_, (Q(**{_region_path(path): regions}) for path in entry.regions))
-                rows_write(entry.model, delete=list(entry.model._default_manager.filter(inside)))
-        for model, slugs, users in (
-            (PolicyEvent, _slugs("policy_events"), ()),
-            (FirmwareSet, _slugs("firmware_sets"), ("cards", "baselines")),
-            (Lot, _slugs("lots"), ("cards",)),
-            (HostType, _slugs("host_types"), ("hosts", "deliveries", "orders", "retirements", "deployments")),
-        ):
-            unused = {f"{user}__isnull": True for user in users}
-            rows_write(model, delete=list(model._default_manager.filter(slug__in=slugs, **unused)))
-
-
-def _region_path(path: str) -> str:
-    return "slug__in" if path == "pk" else f"{path}__slug__in"
+            ours = written.filter(kind=entry.kind).values("object_id")
+            unused = {f"{user}__isnull": True for user in SHARED.get(entry.model, ())}
+            rows_write(entry.model, delete=list(entry.model._default_manager.filter(pk__in=ours, **unused)))
 
 
 def _made(model: type[Made], rows: Iterable[Made]) -> list[Made]:
@@ -150,6 +148,20 @@ def _policy(row: Mapping[str, Any], regions: Mapping[str, Region], start: date) 
     values = {key: value for key, value in row.items() if key not in {"region", "month"}}
     region = regions[row["region"]] if "region" in row else None
     return PolicyEvent(region=region, starts_on=_later(start, row["month"]), **values)
+
+
+def _gates(row: Mapping[str, Any], start: date) -> Iterator[Gate]:
+    """Return the gates of a pair: passed one a month up to the start, then one that is tried, then open ones."""
+    for at, number in enumerate(Gate.Number.values):
+        ahead = at - row["passed"]  # months
+        gate = Gate(family=row["family"], chip=row["chip"], gate=number, owner=f"port of {row['family']}")
+        gate.expected_on = _later(start, ahead + 1)
+        if ahead <= 0:
+            gate.state, gate.decided_on = Gate.State.PARTLY, _later(start, min(ahead, -1))
+            gate.evidence = "invented, as the demo is"
+        if ahead < 0:
+            gate.state, gate.signed_by = Gate.State.PASSED, "demo release board"
+        yield gate
 
 
 def _service(row: Mapping[str, Any], region: Region, start: date) -> Service:

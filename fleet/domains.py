@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fleet.snapshot import FleetSnapshot, FloatArray, IntArray, TreeFacts
-from fleet.trees import racks_dark
+from fleet.trees import racks_below, racks_dark
 
 BoolArray = NDArray[np.bool_]
 
@@ -25,9 +25,11 @@ class UnknownNodeError(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class TierLoss:
-    """What one tier serves, and what of it is lost. [tok/s]"""
+    """What one tier serves, and what of it is lost: replicas [-], and their output [tok/s]."""
 
     tier: str
+    replicas_before: int
+    replicas_lost: int
     before_tok_s: float
     lost_tok_s: float
 
@@ -42,6 +44,8 @@ class BlastRadius:
         Which node of which tree; of places, the tree is the kind of place.
     racks : int64[*]
         Positions of the racks that go dark or are inside.
+    racks_kept : int64[*]
+        Positions of the racks that hang on the node and run on by another one.
     hosts : int64[*]
         Positions of the hosts lost, those in maintenance included.
     replicas_before, replicas_lost : int64[D]
@@ -53,6 +57,7 @@ class BlastRadius:
     tree: str
     node: str
     racks: IntArray
+    racks_kept: IntArray
     hosts: IntArray
     replicas_before: IntArray
     replicas_lost: IntArray
@@ -75,9 +80,9 @@ def blast_radius(snapshot: FleetSnapshot, day: date, *, tree: str, node: str) ->
     UnknownNodeError
         Naming what there is not.
     """
-    racks = np.zeros(len(snapshot.rack_slugs), dtype=bool)
+    racks, on_it = (np.zeros(len(snapshot.rack_slugs), dtype=bool) for _ in range(2))
     if tree in TREES:
-        racks = _dark(snapshot, day, tree, node)
+        racks, on_it = _dark(snapshot, day, tree, node)
         hosts = racks[snapshot.host_rack]
     elif tree in {"host", "scale-up-domain"}:
         hosts = _hosts_of(snapshot, tree, node)
@@ -92,6 +97,7 @@ def blast_radius(snapshot: FleetSnapshot, day: date, *, tree: str, node: str) ->
         tree=tree,
         node=node,
         racks=np.flatnonzero(racks & snapshot.rack_open(day)),
+        racks_kept=np.flatnonzero(on_it & ~racks & snapshot.rack_open(day)),
         hosts=np.flatnonzero(hosts),
         replicas_before=before,
         replicas_lost=lost,
@@ -145,11 +151,13 @@ def tree_of(snapshot: FleetSnapshot, tree: str) -> TreeFacts:
     return found
 
 
-def _dark(snapshot: FleetSnapshot, day: date, tree: str, node: str) -> BoolArray:
+def _dark(snapshot: FleetSnapshot, day: date, tree: str, node: str) -> tuple[BoolArray, BoolArray]:
+    """Return which racks go dark with a node, and which hang on it, bool[R]."""
     facts = tree_of(snapshot, tree)
     if node not in facts.slugs:
         raise UnknownNodeError(f"no node {node!r} is in the {tree} tree on {snapshot.as_of} or later")
-    return racks_dark(facts.on(day, len(snapshot.rack_slugs)), facts.slugs.index(node))
+    there, at = facts.on(day, len(snapshot.rack_slugs)), facts.slugs.index(node)
+    return racks_dark(there, at), racks_below(there)[at]
 
 
 def _hosts_of(snapshot: FleetSnapshot, tree: str, node: str) -> BoolArray:
@@ -167,9 +175,9 @@ def _tiers(snapshot: FleetSnapshot, before: IntArray, lost: IntArray) -> tuple[T
     tier_of = {service.slug: service.tier for service in snapshot.services}
     rate_tok_s: FloatArray = np.array([one.replica_tok_s for one in snapshot.deployments], dtype=np.float64)
     tiers = np.array([tier_of.get(one.service, "") for one in snapshot.deployments], dtype=object)
-    return tuple(
-        TierLoss(
-            tier, float((before * rate_tok_s)[tiers == tier].sum()), float((lost * rate_tok_s)[tiers == tier].sum())
-        )
-        for tier in sorted(set(tier_of.values()))
-    )
+    found = []
+    for tier in sorted(set(tier_of.values())):
+        here = tiers == tier
+        replicas = int(before[here].sum()), int(lost[here].sum())
+        found.append(TierLoss(tier, *replicas, *(float((one * rate_tok_s)[here].sum()) for one in (before, lost))))
+    return tuple(found)

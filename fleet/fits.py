@@ -1,25 +1,14 @@
 """How many more hosts fit into racks, and what stops the next one. Values in, values out."""
 
-from collections import defaultdict
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
-from typing import Any
+from collections.abc import Sequence
+from dataclasses import dataclass
 
+import highspy
 import numpy as np
-from scipy import sparse
-from scipy.optimize import Bounds, LinearConstraint, milp
-from scipy.sparse import csgraph
+from scipy.sparse import coo_array, csr_array, vstack
+from scipy.sparse.csgraph import connected_components
 
-from fleet.trees import (
-    BoolArray,
-    FloatArray,
-    IntArray,
-    SupplyTree,
-    TreePart,
-    rack_limits,
-    tree_parts,
-    tree_shares,
-)
+from fleet.trees import SLACK, BoolArray, FloatArray, IntArray, RackRooms, SupplyTree, TreeRows, rack_rooms, rows_over
 
 POWER, UNITS = "rack_power", "rack_units"
 
@@ -75,20 +64,19 @@ def stops(*, free_w: FloatArray, free_u: IntArray, host_w: float, host_u: int) -
 
 
 def hosts_place(*, wanted: int, room: IntArray) -> IntArray:
-    """Return how many of `wanted` hosts go into each rack, first racks first, int64[R]. [-]"""
+    """Return how many of `wanted` hosts go into each rack, first racks first, int64[R]. [-]
+
+    Of a `Fit` it is a placing of fewer: taking hosts away breaks no limit.
+    """
     before = np.concatenate(([0], np.cumsum(room)[:-1])) if len(room) else np.zeros(0, dtype=np.int64)
     return np.clip(wanted - before, 0, room).astype(np.int64)
 
 
 # --- exact, with everything that racks share --------------------------------------------------------------------------
 CABINET_COOLING, COOLING_KIND, PORTS, WEIGHT, CLOSED = "rack_cooling", "cooling_kind", "ports", "weight", "rack_closed"
-FEED_FAILOVER, POWER_NODE, COOLING_NODE = "feed_failover_power", "power_node", "cooling_node"
+FEED, FEED_FAILOVER = "feed_power", "feed_failover_power"
+POWER_NODE, COOLING_NODE, FAILOVER = "power_node", "cooling_node", "_failover"
 MANY = 10**9  # hosts: no limit
-SLACK_RATIO = 1e-9  # of a limit: by so much a sum of floats may be off
-
-
-class FitError(ValueError):
-    """More hosts are wanted than fit."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,8 +98,8 @@ class RackRoom:
 
     Attributes
     ----------
-    slugs : tuple of str, length R
-        Names.
+    slugs : tuple of str
+        Names of the R racks.
     is_open : bool[R]
         Whether anything may be put in.
     hosts_by_units, free_u : int64[R]
@@ -137,7 +125,8 @@ class RackRoom:
 class FitStop:
     """What stops one more host: the constraint, its object, the failure under which it binds, the share of racks. [-]
 
-    `object` is a node, or of a rack's own limits the rack that comes closest; `failure` is empty where none is needed.
+    `object` is the node that several racks share, or else the rack or feed that comes closest; `failure` is the node
+    whose failure it takes, empty where none is needed. `racks` counts.
     """
 
     constraint: str
@@ -182,64 +171,70 @@ def gaps_fit(
     """
     racks = len(rack_height_u)
     if height_u <= 0:
-        return np.full(racks, np.iinfo(np.int32).max, dtype=np.int64)
-    stands = (host_height_u > 0) & (host_position_u <= rack_height_u[host_rack])
-    host_rack, host_position_u, host_height_u = host_rack[stands], host_position_u[stands], host_height_u[stands]
-    known = host_position_u > 0
-    order = np.lexsort((host_position_u[known], host_rack[known]))
-    rack, low = host_rack[known][order], host_position_u[known][order] - 1
-    high = np.minimum(low + host_height_u[known][order], rack_height_u[rack])
+        return np.full(racks, MANY, dtype=np.int64)
+    low = _lowest_units(rack_height_u, host_rack, host_position_u, host_height_u)
     # one long line on which each rack has its own stretch: the highest end so far is where the next gap begins
-    base = np.concatenate(([0], np.cumsum(rack_height_u)[:-1])) if racks else np.zeros(0, dtype=np.int64)
-    ends = np.maximum.accumulate(np.maximum(base[rack] + high, base[rack])) if len(rack) else high
-    first = np.r_[True, rack[1:] != rack[:-1]] if len(rack) else np.zeros(0, dtype=bool)
-    before = np.where(first, base[rack], np.r_[0, ends[:-1]]) if len(rack) else high
-    before = np.maximum(before, base[rack])
-    fits = np.bincount(rack, np.maximum(base[rack] + low - before, 0) // height_u, minlength=racks)
-    last = base.copy()
-    last[rack] = ends  # the last of a rack is written last
-    fits += (base + rack_height_u - last) // height_u
-    fits = fits.astype(np.int64)
-    for at in np.unique(host_rack[~known]):
-        here = host_rack == at
-        fits[at] = _gaps_of_one(
-            int(rack_height_u[at]), host_position_u[here].tolist(), host_height_u[here].tolist(), height_u
-        )
-    return fits
+    base = np.cumsum(rack_height_u) - rack_height_u
+    stands = (low >= 0) & (low < rack_height_u[host_rack]) & (host_height_u > 0)
+    rack = host_rack[stands]
+    start = np.concatenate([base[rack] + low[stands], base + rack_height_u])  # the top of a rack ends its last gap
+    end = np.concatenate(
+        [np.minimum(start[: len(rack)] + host_height_u[stands], base[rack] + rack_height_u[rack]), base]
+    )
+    rack = np.concatenate([rack, np.arange(racks)])
+    is_host = np.arange(len(start)) < stands.sum()
+    order = np.argsort(start * 2 + is_host, kind="stable")  # the top of a rack comes before the next one's first host
+    rack, start, end = rack[order], start[order], end[order]
+    taken = np.maximum.accumulate(end) if len(end) else end
+    before = np.maximum(np.concatenate([[0], taken[:-1]])[: len(taken)], base[rack])
+    return np.bincount(rack, np.maximum(start - before, 0) // height_u, minlength=racks).astype(np.int64)
 
 
-def _gaps_of_one(rack_u: int, positions_u: Sequence[int], heights_u: Sequence[int], height_u: int) -> int:
-    """Return the same for one rack with hosts of which nobody knows the position."""
-    taken = [False] * rack_u
+def _lowest_units(rack_u: IntArray, host_rack: IntArray, position_u: IntArray, height_u: IntArray) -> IntArray:
+    """Return the lowest unit of each host, from 0, int64[H]; -1: it is left out, because no gap takes it."""
+    low = np.where(position_u > 0, position_u - 1, -1)
+    if (low >= 0).all():
+        return low
+    order = np.argsort(host_rack, kind="stable")
+    rack, high = host_rack[order], height_u[order]
+    total = np.bincount(rack, high, minlength=len(rack_u))
+    some_known = np.bincount(host_rack[low >= 0], minlength=len(rack_u)) > 0
+    piled = ~some_known & (total <= rack_u)  # nothing known and all of it fits: one stands on the other
+    ends = np.cumsum(high)
+    first = np.searchsorted(rack, rack)
+    pile = ends - high - (ends - high)[first]
+    low[order[piled[rack]]] = pile[piled[rack]]
+    for at in np.unique(host_rack[low < 0]):
+        hosts = order[np.searchsorted(rack, at) : np.searchsorted(rack, at, side="right")]
+        _put_lowest(int(rack_u[at]), hosts, low, height_u)
+    return low
 
-    def gaps() -> Iterator[tuple[int, int]]:
-        start = 0
-        for unit in range(rack_u + 1):
-            if unit == rack_u or taken[unit]:
-                if unit > start:
-                    yield start, unit
-                start = unit + 1
 
-    for position, high in zip(positions_u, heights_u, strict=True):
-        for unit in range(position - 1, min(position - 1 + high, rack_u)) if position else ():
-            taken[unit] = True
-    for position, high in zip(positions_u, heights_u, strict=True):
-        if not position and high:
-            start = next((low for low, end in gaps() if end - low >= high), None)
-            if start is not None:
-                taken[start : start + high] = [True] * high
-    return sum((end - low) // height_u for low, end in gaps())
+def _put_lowest(rack_u: int, hosts: IntArray, low: IntArray, height_u: IntArray) -> None:
+    """Put the hosts of one rack that stand nowhere yet into its lowest gaps, in place. Bit n is unit n, from 0."""
+    free = (1 << rack_u) - 1
+    for host in hosts[low[hosts] >= 0].tolist():
+        free &= ~(((1 << int(height_u[host])) - 1) << int(low[host]))
+    for host in hosts[low[hosts] < 0].tolist():
+        starts, high = free, int(height_u[host])
+        for unit in range(1, high):
+            starts &= free >> unit
+        if starts and high:
+            low[host] = (starts & -starts).bit_length() - 1
+            free &= ~(((1 << high) - 1) << int(low[host]))
 
 
 def fits_most(
     *,
     need: HostNeed,
     room: RackRoom,
-    power: SupplyTree,
+    power: SupplyTree | None,
     power_load: FloatArray,
-    cooling: SupplyTree,
+    cooling: SupplyTree | None,
     heat_load: FloatArray,
     scope: BoolArray | None = None,
+    later_power: Sequence[SupplyTree] = (),
+    later_cooling: Sequence[SupplyTree] = (),
 ) -> Fit:
     """Return the largest number of hosts of one type that fit, and what stops the next one.
 
@@ -249,303 +244,321 @@ def fits_most(
         One host.
     room : RackRoom
         Free in each rack by its own limits.
-    power, cooling : SupplyTree
+    power, cooling : SupplyTree, optional
         What racks share. Every node stays within what may be drawn from it for hours, now and after any single failure.
     power_load, heat_load : float64[R]
         What each rack draws and gives off already. [VA], [W]
     scope : bool[R], optional
         Racks asked about; all by default. The others count with what they draw.
+    later_power, later_cooling : sequence of SupplyTree
+        The trees as they will be on later days: the same hosts have to fit under each of them.
 
     Returns
     -------
     Fit
-        Exact: an integer program over groups of racks that load the trees alike.
+        The count is exact; of the placings that reach it, one. Racks that load the trees alike are filled in order.
 
     Notes
     -----
     A node that is over its limit already, now or after some failure, takes no more load in that case; it does not make
     the rest impossible. Limits are kept to a relative 1e-9.
+
+    All racks are filled as far as each could be alone. Where that breaks limits of nodes, the broken rows are written
+    down, the racks under them are filled again by an integer program, and so on until no row is broken: rows that are
+    never broken are never written, and the last answer is the best one even without them.
     """
     asked = room.is_open & (np.ones(len(room.slugs), dtype=bool) if scope is None else scope)
-    own = _own_limits(need, room, power, power_load, cooling, heat_load)
-    caps = np.where(asked, np.min([limit.hosts for limit in own], axis=0), 0)
-    shared = [
-        *_shared(power, power_load, need.apparent_va, POWER_NODE),
-        *_shared(cooling, heat_load, need.heat_w, COOLING_NODE),
+    limits = _rack_limits(need, room)
+    caps = np.where(asked, np.min([limit.hosts for limit in limits], axis=0), 0)
+    supplies = [
+        _Supply(constraint, tree, load, each)
+        for constraint, now, later, load, each in (
+            (POWER_NODE, power, later_power, power_load, need.apparent_va),
+            (COOLING_NODE, cooling, later_cooling, heat_load, need.heat_w),
+        )
+        for tree in (now, *later)
+        if tree is not None and each > 0
     ]
-    hosts = np.zeros(len(caps), dtype=np.int64)
-    for racks, parts in _components(shared, len(caps)):
-        hosts[racks] = _most(caps, racks, parts)
-    stops = _stops(asked, hosts, own, shared)
-    return Fit(int(hosts.sum()), hosts, tuple(stops))
+    for supply in supplies:
+        caps = np.minimum(caps, supply.hosts_alone(caps))
+    hosts = _most(caps, supplies)
+    return Fit(int(hosts.sum()), hosts, tuple(_stops(room, asked, hosts, limits, supplies)))
 
 
+# --- limits that every rack has to itself -----------------------------------------------------------------------------
 @dataclass(frozen=True, eq=False)
 class _Limit:
-    """A limit that every rack has to itself: whole hosts that it lets in, and how much of one more it would lack."""
+    """A limit of each rack: whole hosts that it lets in, int64[R]; what is free, float64[R]; what one host takes."""
 
     constraint: str
     hosts: IntArray
     free: FloatArray
     each: float
-    names: Sequence[str]
+
+    def lack(self, hosts: IntArray) -> FloatArray:
+        """Return which share of one more host is missing beside some, float64[R]; 0 and below: it fits. [-]"""
+        if self.each <= 0:
+            return np.full(len(hosts), -np.inf)
+        missing = 1 - (self.free / self.each - hosts)
+        return np.where(self.hosts <= hosts, np.maximum(missing, SLACK), np.minimum(missing, 0.0))
 
 
-def _own_limits(
-    need: HostNeed,
-    room: RackRoom,
-    power: SupplyTree,
-    power_load: FloatArray,
-    cooling: SupplyTree,
-    heat_load: FloatArray,
-) -> list[_Limit]:
-    """Return the limits of each rack by itself, those of nodes that no other rack draws on among them."""
+def _rack_limits(need: HostNeed, room: RackRoom) -> list[_Limit]:
     wet = np.where(room.is_liquid | (not need.is_liquid), np.inf, -np.inf)
-    feeds, feed_names = _ends(power)
-    coolers, cooler_names = _ends(cooling)
-    units = _Limit(UNITS, room.hosts_by_units, room.free_u.astype(np.float64), max(need.height_u, 1), room.slugs)
-    rest: list[tuple[str, FloatArray, float, Sequence[str]]] = [
-        (POWER, room.free_w, need.power_w, room.slugs),
-        (CABINET_COOLING, room.free_heat_w, need.heat_w, room.slugs),
-        (PORTS, room.free_ports, need.ports, room.slugs),
-        (WEIGHT, room.free_kg, need.weight_kg, room.slugs),
-        (COOLING_KIND, wet, 1.0, room.slugs),
-        (FEED_FAILOVER, feeds - power_load, need.apparent_va, feed_names),
-        (f"{COOLING_NODE}_failover", coolers - heat_load, need.heat_w, cooler_names),
+    rest: list[tuple[str, FloatArray, float]] = [
+        (POWER, room.free_w, need.power_w),
+        (CABINET_COOLING, room.free_heat_w, need.heat_w),
+        (PORTS, room.free_ports, need.ports),
+        (WEIGHT, room.free_kg, need.weight_kg),
+        (COOLING_KIND, wet, 1.0),
     ]
-    return [units, *(_Limit(name, _whole(free, each), free, each, names) for name, free, each, names in rest)]
+    units = _Limit(UNITS, room.hosts_by_units, room.free_u.astype(np.float64), float(need.height_u))
+    return [units, *(_Limit(name, _whole(free, each), free, each) for name, free, each in rest)]
 
 
 def _whole(free: FloatArray, each: float) -> IntArray:
     """Return how many whole hosts that take `each` fit into what is free, int64[R]."""
     if each <= 0:
         return np.full(len(free), MANY, dtype=np.int64)
-    hosts = np.clip(free / each, 0, MANY)
-    return np.floor(hosts + SLACK_RATIO * np.maximum(1.0, hosts)).astype(np.int64)
+    return np.floor(np.clip(free / each * (1 + SLACK), 0, MANY)).astype(np.int64)
 
 
-def _ends(tree: SupplyTree) -> tuple[FloatArray, list[str]]:
-    """Return the largest load of each rack that its own leaf nodes bear after any failure, and the weakest of them."""
-    house = np.where(np.isin(np.arange(len(tree.slugs)), tree.link_source), 0.0, tree.house)
-    limits = rack_limits(replace(tree, usable=np.maximum(0.0, tree.usable - house)))
-    names = [""] * tree.racks
-    order = np.argsort(-tree.usable[tree.leaf_node], kind="stable")  # the weakest is written last
-    for rack, node in zip(tree.leaf_rack[order].tolist(), tree.leaf_node[order].tolist(), strict=True):
-        names[rack] = tree.slugs[node]
-    return limits, names
-
-
+# --- limits that racks share ------------------------------------------------------------------------------------------
 @dataclass(frozen=True, eq=False)
-class _Shared:
-    """Limits that racks of one part of a tree share, in hosts: `share` [rows, groups] times hosts <= `free` [rows].
-
-    `group` is that of each rack; a row is a node (`object`) under a failure (its slug, empty: none).
-    """
+class _Supply:
+    """A tree, what racks load it with, and what one more host adds."""
 
     constraint: str
-    racks: IntArray
-    group: IntArray
-    share: FloatArray
-    free: FloatArray
-    object: list[str]
-    failure: list[str]
-    part: TreePart
     tree: SupplyTree
     load: FloatArray
     each: float
 
+    def hosts_alone(self, caps: IntArray) -> IntArray:
+        """Return how many hosts each rack alone could add, exact up to `caps`, int64[R]."""
+        enough = self.each * (float(caps.max(initial=0)) + 1)
+        return _floor(rack_rooms(self.tree, self.load, enough=enough, asked=caps > 0).room / self.each)
 
-def _shared(tree: SupplyTree, load: FloatArray, each: float, constraint: str) -> Iterator[_Shared]:
-    """Yield what the racks of each part of a tree share: every node, under no failure and that of each upper node."""
-    if each <= 0:
-        return
-    for part in tree_parts(tree):
-        if not len(part.racks) or not len(part.shared):
-            continue
-        keys: dict[Any, int] = {}
-        group = np.array([keys.setdefault(key, len(keys)) for key in part.alike()], dtype=np.int64)
-        firsts = np.array([int(np.argmax(group == at)) for at in range(len(keys))], dtype=np.int64)
-        alive = part.alive()
-        usable = part.usable[part.shared]
-        total = part.totals(alive, load[part.racks])[:, part.shared]
-        share = part.shares(alive, firsts)
-        free = np.where(total > usable, 0.0, usable - total + SLACK_RATIO * np.where(np.isfinite(usable), usable, 0.0))
-        row, node = np.nonzero(np.isfinite(free) & share.any(axis=2))
-        if not len(row):
-            continue
-        slugs = [tree.slugs[at] for at in part.nodes]
-        yield _Shared(
-            constraint=constraint,
-            racks=part.racks,
-            group=group,
-            share=share[row, node],
-            free=free[row, node] / each,
-            object=[slugs[part.shared[at]] for at in node],
-            failure=["" if at == 0 else slugs[part.upper[at - 1]] for at in row],
-            part=part,
-            tree=tree,
-            load=load,
-            each=each,
-        )
+    def rows_over(self, hosts: IntArray, seen: IntArray) -> TreeRows:
+        """Return the rows that some hosts break, where they differ from those seen before."""
+        load, seen_load = self.load + hosts * self.each, self.load + seen * self.each
+        return rows_over(self.tree, load, self.load, seen_load=seen_load)
+
+    @property
+    def names(self) -> tuple[str, str, str, str]:
+        """Constraints: of the feeds of a rack without a failure and with one, of other nodes without and with one."""
+        return FEED, FEED_FAILOVER, self.constraint, self.constraint + FAILOVER
+
+    def kinds(self, racks: IntArray, rooms: RackRooms) -> IntArray:
+        """Return what ends the room of each of some racks, as a position in `names`."""
+        leaf_rack, leaf_node = self.tree.leaves
+        keys = leaf_rack * len(self.tree.slugs) + leaf_node
+        wanted = racks * len(self.tree.slugs) + rooms.node[racks]
+        found = np.minimum(np.searchsorted(keys, wanted), len(keys) - 1)
+        is_feed = (keys[found] == wanted) & (self.constraint == POWER_NODE)
+        return np.where(is_feed, 0, 2) + (rooms.failure[racks] >= 0)
 
 
-@dataclass(frozen=True, eq=False)
-class _Row:
-    """A node under the failure of a feed: share of each rack's hosts that comes to it, and what is free, in hosts."""
-
-    share: FloatArray
-    free: float
-    object: str
-    failure: str
+def _floor(hosts: FloatArray) -> IntArray:
+    return np.floor(np.clip(hosts, 0, MANY)).astype(np.int64)
 
 
-def _components(shared: Sequence[_Shared], racks: int) -> Iterator[tuple[IntArray, list[_Shared]]]:
-    """Yield racks that share nothing with others, with what they share: a site, or a rack that is on no tree."""
-    rows = np.concatenate([np.zeros(0, dtype=np.int64), *(one.racks for one in shared)])
-    columns = np.concatenate(
-        [np.zeros(0, dtype=np.int64), *(np.full(len(one.racks), racks + at) for at, one in enumerate(shared))]
-    )
-    size = racks + len(shared)
-    edges = sparse.coo_matrix((np.ones(len(rows)), (rows, columns)), shape=(size, size))
-    _, label = csgraph.connected_components(edges, directed=False)
-    parts: dict[int, list[_Shared]] = defaultdict(list)
-    for at, one in enumerate(shared):
-        parts[int(label[racks + at])].append(one)
-    free = ~np.isin(label[:racks], list(parts))
-    if free.any():
-        yield np.flatnonzero(free), []
-    for name, inside in parts.items():
-        yield np.flatnonzero(label[:racks] == name), inside
-
-
-def _most(caps: IntArray, racks: IntArray, parts: Sequence[_Shared]) -> IntArray:
-    """Return how many hosts go into each of some racks, so that their sum is the largest there is.
-
-    Failures of feeds come last: that of a node above them is nearly always the harder case. Where it is not, the rows
-    that a solution breaks are added, and it is sought again.
-    """
-    extra: list[_Row] = []
+def _most(caps: IntArray, supplies: Sequence[_Supply]) -> IntArray:
+    """Return how many hosts go into each rack, up to `caps` and within all rows, so that their sum is the largest."""
+    hosts, seen = caps, np.zeros_like(caps)
+    table, limit = csr_array((0, len(caps))), np.zeros(0)
+    unsure = np.zeros(0, dtype=bool)  # rows under which hosts were rounded, and there may be room for more
+    written: set[tuple[int, int, int]] = set()
     while True:
-        hosts = _program(caps[racks], racks, parts, extra)
-        broken = [row for part in parts for row in _broken(part, racks, hosts)]
-        if not broken:
+        broken = [(supply, supply.rows_over(hosts, seen)) for supply in supplies]
+        count = sum(len(rows.node) for _, rows in broken)
+        if not count and not unsure.any():
             return hosts
-        extra += broken
+        for at, (supply, rows) in enumerate(broken):
+            names = {(at, *key) for key in zip(rows.node.tolist(), rows.failure.tolist(), strict=True)}
+            if names & written:  # would go on for ever
+                raise ArithmeticError("how many hosts fit was not solved: a row that is known is broken again")
+            written |= names
+            shape = (len(rows.node), len(caps))
+            table = vstack([table, csr_array((rows.share, (rows.row, rows.rack)), shape=shape)], format="csr")
+            # half of the slack is for the solver: what it answers holds with the whole of it
+            limit = np.concatenate([limit, (rows.limit * (1 + SLACK / 2) - rows.present) / supply.each])
+        unsure = np.concatenate([unsure, np.zeros(count, dtype=bool)])
+        # while rows are still found, rounding will do; the integer program comes last, and seldom
+        again = np.arange(len(limit)) >= len(limit) - count if count else unsure
+        seen = hosts
+        hosts, unsure = _refilled(hosts, caps, table, limit, again, unsure, is_last=not count)
 
 
-def _program(caps: IntArray, racks: IntArray, parts: Sequence[_Shared], extra: Sequence[_Row]) -> IntArray:
-    """Solve the integer program over groups of racks that load every shared node alike."""
-    place = {int(rack): at for at, rack in enumerate(racks)}
-    columns: list[list[Any]] = [[] for _ in racks]
-    for part in parts:
-        for rack, group in zip(part.racks.tolist(), part.group.tolist(), strict=True):
-            columns[place[rack]].append((id(part), group))
-    for row in extra:
-        for column, value in zip(columns, row.share.tolist(), strict=True):
-            column.append(value)
-    keys: dict[Any, int] = {}
-    group = np.array([keys.setdefault(tuple(column), len(keys)) for column in columns], dtype=np.int64)
-    most = np.bincount(group, caps, minlength=len(keys)).astype(np.int64)
-    firsts = np.array([int(np.argmax(group == at)) for at in range(len(keys))], dtype=np.int64)
-    tables, limits = [], []
-    for part in parts:
-        of_rack = np.full(len(racks), -1, dtype=np.int64)
-        of_rack[[place[rack] for rack in part.racks.tolist()]] = part.group
-        own = of_rack[firsts]
-        tables.append(np.where(own >= 0, part.share[:, own], 0.0))
-        limits.append(part.free)
-    tables += [row.share[firsts][None, :] for row in extra]
-    limits += [np.array([row.free]) for row in extra]
-    counts = most
-    if tables:
-        table, limit = np.concatenate(tables), np.concatenate(limits)
-        binds = table @ most > limit
-        if binds.any():
-            counts = _solved(table[binds], limit[binds], most)
-    hosts = np.zeros(len(racks), dtype=np.int64)
-    for at in range(len(counts)):
-        inside = group == at
-        hosts[inside] = hosts_place(wanted=int(counts[at]), room=caps[inside])
-    return hosts
+def _refilled(
+    hosts: IntArray,
+    caps: IntArray,
+    table: csr_array,
+    limit: FloatArray,
+    again: BoolArray,
+    unsure: BoolArray,
+    *,
+    is_last: bool,
+) -> tuple[IntArray, BoolArray]:
+    """Return hosts filled again under some rows and all rows that share racks with those, and which are unsure."""
+    coo = table.tocoo()
+    kept = caps[coo.col] > 0
+    row, rack, share = coo.row[kept], coo.col[kept], coo.data[kept]
+    graph = coo_array((np.ones(len(row)), (row, len(limit) + rack)), shape=(len(limit) + len(caps),) * 2)
+    _, label = connected_components(graph, directed=False)
+    order = np.argsort(label[row], kind="stable")
+    touched, sorted_label = np.unique(label[: len(limit)][again]), label[row][order]
+    hosts, unsure = hosts.copy(), unsure.copy()
+    for start, end in zip(
+        np.searchsorted(sorted_label, touched), np.searchsorted(sorted_label, touched, side="right"), strict=True
+    ):
+        here = order[start:end]
+        rows, row_at = np.unique(row[here], return_inverse=True)
+        racks, rack_at = np.unique(rack[here], return_inverse=True)
+        block = np.zeros((len(rows), len(racks)))
+        block[row_at, rack_at] = share[here]
+        hosts[racks], unsure[rows] = _block_most(block, limit[rows], caps[racks], is_last=is_last)
+    return hosts, unsure
 
 
-def _solved(table: FloatArray, limit: FloatArray, most: IntArray) -> IntArray:
-    """Return the integers from 0 to `most` with the largest sum under table x <= limit."""
-    rows = np.unique(np.column_stack([table, limit]), axis=0)
-    answer = milp(
-        -np.ones(len(most)),
-        integrality=np.ones(len(most)),
-        bounds=Bounds(0, most),
-        constraints=LinearConstraint(rows[:, :-1], -np.inf, rows[:, -1]),
-        options={"mip_rel_gap": 0.0},
-    )
-    if answer.x is None:
-        raise FitError(f"the integer program was not solved: {answer.message}")
-    counts: IntArray = np.rint(answer.x).astype(np.int64)
+def _block_most(block: FloatArray, limit: FloatArray, caps: IntArray, *, is_last: bool) -> tuple[IntArray, bool]:
+    """Return hosts of each rack under block x <= limit with the largest sum, and whether it may be larger still.
+
+    Racks with equal columns are one group. The sum is the largest for sure if `is_last`.
+    """
+    names: dict[bytes, int] = {}
+    group = np.array([names.setdefault(column.tobytes(), len(names)) for column in np.ascontiguousarray(block.T)])
+    _, first = np.unique(group, return_index=True)
+    most = np.bincount(group, caps).astype(np.int64)
+    table = block[:, first]
+    # in units of its smallest share a row is often whole numbers, and then its limit is one too
+    unit = np.where(table > 0, table, np.inf).min(axis=1)
+    table, limit = table / unit[:, None], limit / unit
+    is_whole = (np.abs(table - np.rint(table)) <= SLACK * table).all(axis=1)
+    table[is_whole], limit[is_whole] = np.rint(table[is_whole]), np.floor(limit[is_whole])
+    unsure = False
+    if len(limit) == 1:
+        counts = _cheapest_first(table[0], limit[0], most)
+    else:
+        counts, unsure = _program_most(table, limit, most, is_last=is_last)
+    hosts = np.zeros(len(caps), dtype=np.int64)
+    for at, count in enumerate(counts.tolist()):
+        inside = np.flatnonzero(group == at)
+        hosts[inside] = hosts_place(wanted=count, room=caps[inside])
+    return hosts, unsure
+
+
+def _cheapest_first(share: FloatArray, limit: float, most: IntArray) -> IntArray:
+    """Return the counts with the largest sum under one row: those that take least of it go first."""
+    counts = np.zeros(len(most), dtype=np.int64)
+    for at in np.argsort(share, kind="stable"):
+        counts[at] = min(int(most[at]), int(limit / share[at]))
+        limit -= counts[at] * share[at]
     return counts
 
 
-def _broken(part: _Shared, racks: IntArray, hosts: IntArray) -> Iterator[_Row]:
-    """Yield the rows of failed feeds that a placing breaks."""
-    added = np.zeros(len(part.load))
-    added[racks] = hosts * part.each
-    inside = part.part.racks
-    ends, before = part.part.end_loads(part.load[inside])
-    _, after = part.part.end_loads((part.load + added)[inside])
-    usable = part.part.usable[part.part.shared]
-    over = (after > usable * (1 + 2 * SLACK_RATIO)) & (after > before * (1 + 2 * SLACK_RATIO))
-    for node in np.flatnonzero(over.any(axis=0)):
-        failed = int(np.argmax(np.where(over[:, node], after[:, node] - before[:, node], -np.inf)))
-        at = int(part.part.nodes[part.part.shared[node]])
-        end = int(part.part.nodes[ends[failed]])
-        share = tree_shares(part.tree, end)[at][racks]
-        free = max(0.0, float(usable[node]) * (1 + SLACK_RATIO) - float(before[failed, node])) / part.each
-        yield _Row(share, free, part.tree.slugs[at], part.tree.slugs[end])
+def _program_most(table: FloatArray, limit: FloatArray, most: IntArray, *, is_last: bool) -> tuple[IntArray, bool]:
+    """Return the counts from 0 to `most` with the largest sum under table x <= limit, and whether it may be larger.
+
+    The linear program says how many there are at most. Its answer rounded down and filled up reaches that nearly
+    always; where it does not, the integer program decides, if `is_last`.
+    """
+    solver = _solver(table, limit, most)
+    answer, bound = _solved(solver)
+    counts = _rounded(answer, table, limit, most)
+    if counts.sum() >= np.floor(bound + 1e-6):
+        return counts, False
+    if not is_last:
+        return counts, True
+    columns = np.arange(len(most), dtype=np.int32)
+    solver.changeColsIntegrality(len(most), columns, np.full(len(most), highspy.HighsVarType.kInteger))
+    answer, _ = _solved(solver)
+    return np.rint(answer).astype(np.int64), False
 
 
-def _stops(asked: BoolArray, hosts: IntArray, own: Sequence[_Limit], shared: Sequence[_Shared]) -> list[FitStop]:
-    """Return what stops one more host: each rack counts for what it lacks most of."""
+def _rounded(answer: FloatArray, table: FloatArray, limit: FloatArray, most: IntArray) -> IntArray:
+    """Return an answer rounded down, and filled up where most was lost first."""
+    counts = np.floor(answer + SLACK).astype(np.int64)
+    if (table @ counts > limit).any():
+        counts = np.floor(answer).astype(np.int64)
+    left = limit - table @ counts
+    for at in np.argsort(counts - answer, kind="stable"):
+        takes = table[:, at] > 0
+        more = min(int(most[at] - counts[at]), int(max(0.0, (left[takes] / table[takes, at]).min())))
+        counts[at] += more
+        left -= more * table[:, at]
+    return counts
+
+
+def _solver(table: FloatArray, limit: FloatArray, most: IntArray) -> highspy.Highs:
+    solver = highspy.Highs()
+    for option, value in (
+        ("output_flag", False),
+        ("threads", 1),
+        ("primal_feasibility_tolerance", 1e-10),  # a row may be broken by less than the slack that is kept for it
+        ("dual_feasibility_tolerance", 1e-10),
+        ("mip_feasibility_tolerance", 1e-10),
+        ("mip_rel_gap", 0.0),
+        ("mip_abs_gap", 0.99),  # counts are whole: what is less than one from the bound is the best
+    ):
+        solver.setOptionValue(option, value)
+    row, column = np.nonzero(table)
+    program = highspy.HighsLp()
+    program.num_row_, program.num_col_ = table.shape
+    program.sense_ = highspy.ObjSense.kMaximize
+    program.col_cost_, program.col_lower_ = np.ones(len(most)), np.zeros(len(most))
+    program.col_upper_ = most.astype(np.float64)
+    program.row_lower_, program.row_upper_ = np.full(len(limit), -highspy.kHighsInf), limit
+    program.a_matrix_.format_ = highspy.MatrixFormat.kRowwise
+    program.a_matrix_.start_ = np.concatenate([[0], np.cumsum(np.bincount(row, minlength=len(limit)))])
+    program.a_matrix_.index_, program.a_matrix_.value_ = column, table[row, column]
+    solver.passModel(program)
+    return solver
+
+
+def _solved(solver: highspy.Highs) -> tuple[FloatArray, float]:
+    """Return the solution and its sum."""
+    solver.run()
+    status = solver.getModelStatus()
+    if status != highspy.HighsModelStatus.kOptimal:
+        raise ArithmeticError(f"how many hosts fit was not solved: {status}")
+    return np.array(solver.getSolution().col_value), float(solver.getInfo().objective_function_value)
+
+
+# --- what stops the next ----------------------------------------------------------------------------------------------
+def _stops(
+    room: RackRoom, asked: BoolArray, hosts: IntArray, limits: Sequence[_Limit], supplies: Sequence[_Supply]
+) -> list[FitStop]:
+    """Return what stops one more host: each rack counts for what it lacks most of, the most frequent first."""
     racks = np.flatnonzero(asked)
     if not len(racks):
         return [FitStop(CLOSED, "", "", 1.0, 0)]
-    lack = np.full(len(asked), -np.inf)
-    why: list[tuple[str, str, str]] = [("", "", "")] * len(asked)
-    for limit in own:
-        left = np.where(
-            limit.hosts > hosts, np.inf, np.minimum(limit.free - hosts * limit.each, limit.each * (1 - 1e-6))
-        )
-        missing = 1 - left / limit.each
-        for rack in racks[(missing > lack)[racks] & (limit.hosts <= hosts)[racks]]:
-            lack[rack], why[rack] = missing[rack], (limit.constraint, limit.names[rack], "")
-    for part in shared:
-        used = part.share @ np.bincount(part.group, hosts[part.racks], minlength=part.share.shape[1])
-        left = part.free - used
-        missing_of = np.where(
-            part.share > left[:, None], 1 - left[:, None] / np.where(part.share > 0, part.share, 1), -np.inf
-        )
-        row = np.argmax(missing_of, axis=0)
-        for rack, group in zip(part.racks.tolist(), part.group.tolist(), strict=True):
-            most = missing_of[row[group], group]
-            if asked[rack] and most > lack[rack]:
-                failure = part.failure[row[group]]
-                name = f"{part.constraint}_failover" if failure else part.constraint
-                lack[rack], why[rack] = most, (name, part.object[row[group]], failure)
-    for rack in racks[np.isneginf(lack[racks])]:  # what one more would break is the failure of a feed
-        one_more = hosts.copy()
-        one_more[rack] += 1
-        for part in shared:
-            for row in _broken(part, np.arange(len(hosts)), one_more) if rack in part.racks else ():
-                lack[rack], why[rack] = row.share[rack], (f"{part.constraint}_failover", row.object, row.failure)
-    return _grouped(racks, why, lack)
-
-
-def _grouped(racks: IntArray, why: Sequence[tuple[str, str, str]], lack: FloatArray) -> list[FitStop]:
-    """Return stops by constraint; the object is that of the rack that comes closest."""
-    found: dict[str, list[int]] = defaultdict(list)
-    for rack in racks.tolist():
-        found[why[rack][0]].append(rack)
-    stops = []
-    for constraint, inside in found.items():
-        nearest = min(inside, key=lambda rack: (lack[rack], rack))
-        stops.append(FitStop(constraint, why[nearest][1], why[nearest][2], len(inside) / len(racks), len(inside)))
-    return sorted(stops, key=lambda stop: (-stop.racks, stop.constraint))
+    lack, name = np.full(len(asked), -np.inf), np.zeros(len(asked), dtype=np.int64)
+    node, failure, told = (np.full(len(asked), -1, dtype=np.int64) for _ in range(3))
+    names: list[str] = []
+    for limit in limits:
+        missing = limit.lack(hosts)
+        higher = missing > lack
+        lack[higher], name[higher] = missing[higher], len(names)
+        names.append(limit.constraint)
+    for supply in supplies:
+        rooms = rack_rooms(supply.tree, supply.load + hosts * supply.each, enough=2 * supply.each, asked=asked)
+        missing = 1 - rooms.room / supply.each
+        nearer = np.flatnonzero(missing > lack)
+        lack[nearer], node[nearer], failure[nearer] = missing[nearer], rooms.node[nearer], rooms.failure[nearer]
+        name[nearer] = len(names) + supply.kinds(nearer, rooms)
+        racks_on = np.bincount(supply.tree.leaves[1], minlength=len(supply.tree.slugs))
+        is_own = (name[nearer] < len(names) + 2) & (racks_on[node[nearer]] == 1)
+        told[nearer] = np.where(is_own, -1, node[nearer])
+        names += supply.names
+    # racks that one node stops are told together; limits of a rack's own, its feeds among them, by constraint
+    key = name * (int(told.max()) + 2) + told + 1
+    order = racks[np.lexsort((racks, lack[racks], key[racks]))]
+    _, first, times = np.unique(key[order], return_index=True, return_counts=True)
+    found = []
+    for rack, count in zip(order[first].tolist(), times.tolist(), strict=True):  # of each key the one that lacks least
+        of_node = name[rack] >= len(limits)
+        tree = supplies[(name[rack] - len(limits)) // 4].tree if of_node else None
+        what = tree.slugs[node[rack]] if tree else room.slugs[rack]
+        failed = tree.slugs[failure[rack]] if tree and failure[rack] >= 0 else ""
+        found.append(FitStop(names[name[rack]], what, failed, count / len(racks), count))
+    return sorted(found, key=lambda stop: (-stop.racks, stop.constraint, stop.object))

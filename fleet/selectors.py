@@ -13,6 +13,7 @@ from django.conf import settings
 from django.db.models import Count, F, Func, IntegerField, Q, QuerySet, Value
 from django.db.models.functions import Coalesce
 
+from fleet.days import FleetDay, loads_kept
 from fleet.models import (
     Card,
     ChangeHead,
@@ -125,6 +126,18 @@ def snapshot_cached(day: date, site: str | None = None) -> FleetSnapshot:
     return snapshot
 
 
+def day_cached(day: date, site: str) -> FleetDay:
+    """Return a site on a day with its loads, which are computed once for as long as its snapshot is kept."""
+    snapshot = snapshot_cached(day, site)
+    return FleetDay(snapshot, loads_kept(snapshot), day)
+
+
+def snapshots_forget() -> None:
+    """Forget the snapshots that this process keeps."""
+    with _kept_lock:
+        _kept.clear()
+
+
 def _snapshot_read(day: date, site: str | None) -> FleetSnapshot:
     """Read the fleet in one pass of set-based queries."""
     sites = _rows(
@@ -153,9 +166,9 @@ def _snapshot_read(day: date, site: str | None) -> FleetSnapshot:
         ),
         services=_services(day),
         cards=_cards(day) if site is None else (),
-        power=_tree(day, PowerNode, PowerLink, site_at, rack_at),
-        cooling=_tree(day, CoolingNode, CoolingLink, site_at, {}, leaves=leaves),
-        network=_tree(day, NetworkNode, NetworkLink, site_at, rack_at),
+        power=_tree(day, PowerNode, PowerLink, site, site_at, rack_at),
+        cooling=_tree(day, CoolingNode, CoolingLink, site, site_at, {}, leaves=leaves),
+        network=_tree(day, NetworkNode, NetworkLink, site, site_at, rack_at),
         **_supply(day, site_at),
         **racks,
         **hosts,
@@ -311,6 +324,7 @@ def _tree(
     day: date,
     nodes: type[PowerNode] | type[CoolingNode] | type[NetworkNode],
     links: type[PowerLink] | type[CoolingLink] | type[NetworkLink],
+    site: str | None,
     site_at: dict[str, int],
     rack_at: dict[int, int],
     *,
@@ -327,7 +341,7 @@ def _tree(
     at = {node[0]: index for index, node in enumerate(found)}
     edges = sorted(
         (at[node], at[source], *rest)
-        for node, source, *rest in links.objects.filter(stays(day))
+        for node, source, *rest in links.objects.filter(stays(day), **({"node__site__slug": site} if site else {}))
         .order_by()
         .values_list("node_id", "source_id", "standby", day_first(), day_last())
         .iterator(chunk_size=READ_ROWS)

@@ -4,15 +4,19 @@ An edit that changes nothing is not logged and raises no version; that somebody 
 read is an error even then. How a write goes about it is told in `fleet.batches`.
 """
 
-from collections.abc import Iterable, Sequence
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import groupby
 from operator import attrgetter
-from typing import NamedTuple, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
+from django.contrib.auth.models import AbstractBaseUser, AnonymousUser
+from django.core.exceptions import ObjectDoesNotExist
 from django.db import transaction
-from django.db.models import F, ProtectedError
+from django.db.models import F, ProtectedError, prefetch_related_objects
 
+from fleet.access import region_ids, region_limit, rows_writable
 from fleet.audit import ChangeDraft, author_current, columns_of, row_values, writing_as
 from fleet.batches import Batch, StaleVersionError, batches_write, is_logged
 from fleet.checks import among
@@ -28,6 +32,7 @@ __all__ = [
     "RowsWriteError",
     "StaleVersionError",
     "UndoConflictError",
+    "UndoPlaceError",
     "WriteReport",
     "change_set_undo",
     "change_undo",
@@ -38,6 +43,9 @@ __all__ = [
 ]
 
 Row = TypeVar("Row", bound=Versioned)
+Account = AbstractBaseUser | AnonymousUser | None
+
+USED = "it is used by other rows: delete those first"
 
 
 class Conflict(NamedTuple):
@@ -55,6 +63,15 @@ class UndoConflictError(Exception):
         self.conflicts = list(conflicts)
         told = (f"{label}: {field}: {text}" if field else f"{label}: {text}" for label, field, text in conflicts[:3])
         super().__init__("; ".join(told))
+
+
+class UndoPlaceError(Exception):
+    """A row lies, or would lie again, where an account that is limited to regions writes nothing."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            "A row of it lies, or would lie again, where your account, limited to regions, writes nothing."
+        )
 
 
 @dataclass(frozen=True)
@@ -148,37 +165,96 @@ def rows_write(
 
 
 # --- undo -------------------------------------------------------------------------------------------------------------
-def change_set_undo(change_set: ChangeSet, *, why: str) -> ChangeSet:
+def change_set_undo(change_set: ChangeSet, *, why: str, user: Account = None) -> ChangeSet:
     """Write the opposite of every change of a set, the last first, as a set of its own.
 
     Refused with UndoConflictError where a row is not any more as the set left it: in a field that the set wrote, or
     gone, or back. A row that comes back has its id, the version after its last one, and a new `created_at`.
+    With UndoPlaceError where `user` is limited to regions and writes no row where one of these lies or would lie.
     """
-    return _undo(change_set, list(change_set.changes.order_by("-position")), why)
+    return _undo(change_set, list(change_set.changes.order_by("-position")), why, user)
 
 
 def change_undo(change: Change, *, why: str) -> ChangeSet:
     """Write the opposite of one change, as a set of its own that undoes a part of the change's set."""
-    return _undo(change.change_set, [change], why)
+    return _undo(change.change_set, [change], why, None)
 
 
-def _undo(change_set: ChangeSet, changes: Sequence[Change], why: str) -> ChangeSet:
+def _undo(change_set: ChangeSet, changes: Sequence[Change], why: str, user: Account) -> ChangeSet:
     conflicts: list[Conflict] = []
     with writing_as(replace(author_current(), why=why)), transaction.atomic():
         structure_lock(None)
         runs = [(key, list(run)) for key, run in groupby(changes, key=attrgetter("kind", "action"))]
+        limit = region_limit(user)
+        if limit is not None:
+            _places_check([(kind, run) for (kind, _), run in runs], user, limit)
         batches = [_opposite(kind, action, run, conflicts) for (kind, action), run in runs]
         if conflicts:
             raise UndoConflictError(conflicts)
         try:
             _, undone = batches_write(batches, undo_of=change_set)
         except RowsWriteError as error:
-            labels = [change.label for _, run in runs for change in run]
-            told = [Conflict(labels[one.index], one.field, one.message) for one in error.errors]
-            raise UndoConflictError(told) from error
+            undone_by_index = [change for _, run in runs for change in run]
+            told = [_refused(undone_by_index[one.index], one, is_limited=limit is not None) for one in error.errors]
+            raise UndoConflictError(list(dict.fromkeys(told))) from error
     if undone is None:
         raise UndoConflictError([Conflict(str(change_set), "", "there is nothing to undo in it")])
     return undone
+
+
+def _refused(change: Change, error: RowError, *, is_limited: bool) -> Conflict:
+    """Return why a row is not written; who uses one that would go may lie where a limited account sees nothing."""
+    is_used = is_limited and change.action == Change.Action.CREATE
+    return Conflict(change.label, error.field, USED if is_used else error.message)
+
+
+def _places_check(runs: Sequence[tuple[str, Sequence[Change]]], user: Account, limit: frozenset[int]) -> None:
+    """Refuse rows that lie, or would lie once changes are undone, where a limited account writes nothing."""
+    results: dict[type[Versioned], dict[int, Versioned]] = defaultdict(dict)
+    for kind, run in runs:
+        model = BY_KIND[kind].model
+        rows = model._default_manager.filter(pk__in=among([change.object_id for change in run]))
+        present = {row.pk: row for row in rows.select_for_update()}
+        if rows_writable(rows, user).count() != len(present):
+            raise UndoPlaceError
+        names = {name for name, _ in columns_of(model)}
+        for change in run:
+            if change.before is not None:
+                row = results[model].get(change.object_id) or present.get(change.object_id)
+                row = row or model()
+                row.pk = change.object_id
+                for name in names & change.before.keys():
+                    setattr(row, name, change.before[name])
+                results[model][change.object_id] = row
+    for model, found in results.items():
+        paths = BY_KIND[str(model._meta.model_name)].regions
+        _places_read(list(found.values()), paths, results)
+        if not paths or not all(_is_inside(row, limit) for row in found.values()):
+            raise UndoPlaceError
+
+
+def _places_read(
+    rows: Sequence[Any], paths: Sequence[str], results: Mapping[type[Versioned], Mapping[int, Versioned]]
+) -> None:
+    """Read with rows where they lie; what they lie in may itself be one of the results."""
+    for path in paths:
+        place, _, _ = path.rpartition("__")
+        if not place:
+            continue
+        field: Any = type(rows[0])._meta.get_field(place.split("__")[0])
+        coming = results.get(field.related_model, {})
+        for row in rows:
+            if getattr(row, field.attname) in coming:
+                setattr(row, field.name, coming[getattr(row, field.attname)])
+        prefetch_related_objects(rows, place)
+
+
+def _is_inside(row: Versioned, limit: frozenset[int]) -> bool:
+    """Whether a row would lie in one of some regions; what it refers to and is gone, the write itself refuses."""
+    try:
+        return any(pk in limit for pk in region_ids(row))
+    except ObjectDoesNotExist:
+        return True
 
 
 def _opposite(kind: str, action: str, changes: Sequence[Change], conflicts: list[Conflict]) -> "Batch":

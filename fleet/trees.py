@@ -11,6 +11,10 @@ Under the failure of one node, or of none:
 - the load of a living node is what hangs on it: house load, shares of racks, and what living nodes draw from it. A node
   draws its load over its efficiency, in equal parts from its living primary sources, or, where none of those lives,
   from its living standby ones.
+
+Loads are linear in the loads of racks, so that every limit is a row: under a failure, the sum over racks of share times
+load stays within what a node may bear. The public functions speak of nodes by their position in `SupplyTree.slugs`, and
+of no failure as -1.
 """
 
 from collections.abc import Iterator
@@ -20,15 +24,20 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import sparse
-from scipy.sparse import csgraph
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
 
 BoolArray = NDArray[np.bool_]
 IntArray = NDArray[np.int64]
 FloatArray = NDArray[np.float64]
 
 SLACK = 1e-9
-"""Relative difference below which two loads are the same. [-]"""
+"""Relative difference below which two loads are the same, and by which a load may exceed a limit. [-]"""
+
+SHARED_LEAST = 32  # shared nodes: components with fewer are computed together, because every array call has its price
+CHUNK = 1 << 21  # numbers in an intermediate array, about: 16 MiB
+TOTALS_KEPT = 2  # of an island
+FAR = np.iinfo(np.int64).max
 
 
 class TreeError(ValueError):
@@ -41,8 +50,8 @@ class SupplyTree:
 
     Attributes
     ----------
-    slugs : tuple of str, length N
-        Names of the nodes.
+    slugs : tuple of str
+        Names of the N nodes.
     usable : float64[N]
         What may be drawn for hours; inf where nobody knows. [VA] for power, [W] for cooling
     efficiency_ratio : float64[N]
@@ -54,7 +63,7 @@ class SupplyTree:
     link_standby : bool[L]
         Drawn on only when no primary source lives.
     leaf_rack, leaf_node : int64[A]
-        Which racks draw on which nodes.
+        Which racks draw on which nodes; a pair given twice counts once.
     racks : int
         Number of racks, R. [-]
     """
@@ -71,34 +80,43 @@ class SupplyTree:
     racks: int
 
     @cached_property
-    def order(self) -> IntArray:
-        """Every node after its sources, int64[N]. Raises TreeError that names a circle."""
-        waits = np.bincount(self.link_node, minlength=len(self.slugs))
-        below: list[list[int]] = [[] for _ in self.slugs]
-        for node, source in zip(self.link_node.tolist(), self.link_source.tolist(), strict=True):
-            below[source].append(node)
-        ready = np.flatnonzero(waits == 0).tolist()
-        for node in ready:  # grows while it is read
-            for lower in below[node]:
-                waits[lower] -= 1
-                if not waits[lower]:
-                    ready.append(lower)
-        if len(ready) < len(self.slugs):
+    def level(self) -> IntArray:
+        """Longest way up from each node to one without sources, int64[N]. Raises TreeError that names a circle."""
+        count = len(self.slugs)
+        waits = np.bincount(self.link_node, minlength=count)
+        level = np.zeros(count, dtype=np.int64)
+        ready, depth = waits == 0, 0
+        while ready.any():
+            level[ready] = depth
+            served = np.bincount(self.link_node[ready[self.link_source]], minlength=count)
+            waits -= served
+            ready, depth = (served > 0) & (waits == 0), depth + 1
+        if (waits > 0).any():
             raise TreeError(f"power runs in a circle: {' -> '.join(self._circle(waits > 0))}")
-        return np.array(ready, dtype=np.int64)
+        return level
 
     def _circle(self, stuck: BoolArray) -> list[str]:
         """Return the names along a circle: each draws on the next."""
-        source_of = {
-            int(node): int(source)
-            for node, source in zip(self.link_node, self.link_source, strict=True)
-            if stuck[node] and stuck[source]
-        }
-        at, seen = next(iter(source_of)), []
+        inside = stuck[self.link_node] & stuck[self.link_source]
+        source_of = dict(zip(self.link_node[inside].tolist(), self.link_source[inside].tolist(), strict=True))
+        at, seen = next(iter(source_of)), dict[int, None]()
         while at not in seen:
-            seen.append(at)
+            seen[at] = None
             at = source_of[at]
-        return [self.slugs[one] for one in (*seen[seen.index(at) :], at)]
+        way = list(seen)
+        return [self.slugs[one] for one in (*way[way.index(at) :], at)]
+
+    @cached_property
+    def leaves(self) -> tuple[IntArray, IntArray]:
+        """Rack and node of every pair once, by rack and node."""
+        keys = np.unique(self.leaf_rack * max(len(self.slugs), 1) + self.leaf_node)
+        rack, node = np.divmod(keys, max(len(self.slugs), 1))
+        return rack, node
+
+    @cached_property
+    def islands(self) -> tuple["_Island", ...]:
+        """Parts that share no node and no rack, as they are computed with."""
+        return tuple(_islands(self))
 
 
 @dataclass(frozen=True, eq=False)
@@ -108,9 +126,9 @@ class TreeLoads:
     Attributes
     ----------
     now, worst : float64[N]
-        Without a failure, and the highest over every single failure of another node.
+        Without a failure, and the highest over every single failure of another node, not below `now`.
     worst_failure : int64[N]
-        The node whose failure gives `worst`; -1: none raises the load.
+        The node whose failure gives `worst`, the first of several; -1: none raises the load.
     usable : float64[N]
         What may be drawn for hours.
     """
@@ -125,6 +143,60 @@ class TreeLoads:
         """What may be added while every single failure is borne; negative where it is not."""
         return self.usable - self.worst
 
+    @property
+    def now_ratio(self) -> FloatArray:
+        """Load without a failure over what may be drawn; 0 where nobody knows the latter. [-]"""
+        return _ratio(self.now, self.usable)
+
+    @property
+    def worst_ratio(self) -> FloatArray:
+        """Load after the worst failure over what may be drawn; 0 where nobody knows the latter. [-]"""
+        return _ratio(self.worst, self.usable)
+
+
+def _ratio(load: FloatArray, usable: FloatArray) -> FloatArray:
+    return np.divide(load, usable, out=np.where(load > 0, np.inf, 0.0), where=usable > 0)
+
+
+@dataclass(frozen=True, eq=False)
+class RackRooms:
+    """What each rack alone could add until the first node is full, and which node that is.
+
+    Attributes
+    ----------
+    room : float64[R]
+        In the unit of the tree; negative: that much would have to go. inf: nothing within what was asked for.
+    node, failure : int64[R]
+        The node, and the failure under which it is full; -1: none.
+    """
+
+    room: FloatArray
+    node: IntArray
+    failure: IntArray
+
+
+@dataclass(frozen=True, eq=False)
+class TreeRows:
+    """Limits of nodes under failures: sum over racks of share times added load stays within `room`, row by row.
+
+    Attributes
+    ----------
+    node, failure : int64[Q]
+        The node, and the failure; -1: none.
+    limit, present : float64[Q]
+        The load that the row allows, and what of it is there already.
+    row, rack, share : int64[S], int64[S], float64[S]
+        Racks whose load reaches the node then, and which share of it. [-]
+    """
+
+    node: IntArray
+    failure: IntArray
+    limit: FloatArray
+    present: FloatArray
+    row: IntArray
+    rack: IntArray
+    share: FloatArray
+
 
 @dataclass(frozen=True, eq=False)
 class Stranded:
@@ -133,9 +205,9 @@ class Stranded:
     Attributes
     ----------
     free, takeable, stranded : float64[N]
-        Headroom; of it what racks below and nodes above still let through; the rest.
-    why : tuple of str, length N
-        `racks_below`: they take no more. `source`: a node above is full. Empty: nothing is stranded.
+        Headroom, 0 where nobody knows it; of it what racks below and nodes above still let through; the rest.
+    why : tuple of str
+        For each node `racks_below`: they take no more. `source`: a node above is full. Empty: nothing is stranded.
     why_node : int64[N]
         The node above; -1 otherwise.
     """
@@ -150,6 +222,14 @@ class Stranded:
 def tree_check(tree: SupplyTree) -> None:
     """Raise TreeError that names what is wrong with a tree: circles, doubles, figures that cannot be."""
     count = len(tree.slugs)
+    for names in (
+        ("usable", "efficiency_ratio", "house"),
+        ("link_node", "link_source", "link_standby"),
+        ("leaf_rack", "leaf_node"),
+    ):
+        lengths = {len(getattr(tree, name)) for name in names}
+        if len(lengths) > 1 or (names[0] == "usable" and lengths != {count}):
+            raise TreeError(f"{', '.join(names)} differ in length")
     for name, at, most in (
         ("link_node", tree.link_node, count),
         ("link_source", tree.link_source, count),
@@ -161,51 +241,82 @@ def tree_check(tree: SupplyTree) -> None:
     own = np.flatnonzero(tree.link_node == tree.link_source)
     if len(own):
         raise TreeError(f"{tree.slugs[tree.link_node[own[0]]]} is its own source")
-    for what, pairs in (
-        ("link", np.stack([tree.link_node, tree.link_source], axis=1)),
-        ("rack", np.stack([tree.leaf_node, tree.leaf_rack], axis=1)),
+    for what, node, other in (
+        ("source", tree.link_node, tree.link_source),
+        ("rack", tree.leaf_node, tree.leaf_rack),
     ):
-        found, times = np.unique(pairs, axis=0, return_counts=True)
+        pairs, times = np.unique(node * max(count, tree.racks) + other, return_counts=True)
         if (times > 1).any():
-            raise TreeError(f"{tree.slugs[found[times > 1][0][0]]} has the same {what} twice")
+            raise TreeError(f"{tree.slugs[pairs[times > 1][0] // max(count, tree.racks)]} has one {what} twice")
     sound = (tree.usable >= 0) & np.isfinite(tree.house) & (tree.house >= 0)
     sound &= (tree.efficiency_ratio > 0) & (tree.efficiency_ratio <= 1)
     if not sound.all():
         raise TreeError(f"{tree.slugs[int(np.argmin(sound))]} has a figure that cannot be")
-    _ = tree.order
+    _ = tree.level
 
 
 def tree_alive(tree: SupplyTree, failed: int | None) -> BoolArray:
     """Return which nodes live under one failure or none, bool[N]."""
-    alive = np.ones(len(tree.slugs), dtype=bool)
-    sources = _sources(tree)
-    for node in tree.order:
-        above = sources[node]
-        alive[node] = node != failed and (not above or any(alive[source] for source, _ in above))
+    lives = np.ones(len(tree.slugs), dtype=bool)
+    if failed is not None:
+        lives[failed] = False
+    alive = lives.copy()
+    for links in _by_level(tree):
+        node = tree.link_node[links]
+        alive[node] = False
+        alive[node[alive[tree.link_source[links]]]] = True
+        alive &= lives
     return alive
 
 
 def racks_dark(tree: SupplyTree, failed: int | None) -> BoolArray:
     """Return which racks are on the tree and have no living leaf node, bool[R]."""
     alive = tree_alive(tree, failed)
-    leaves = np.bincount(tree.leaf_rack, minlength=tree.racks)
-    living = np.bincount(tree.leaf_rack, alive[tree.leaf_node], minlength=tree.racks)
-    return (leaves > 0) & (living == 0)
+    dark = np.zeros(tree.racks, dtype=bool)
+    dark[tree.leaf_rack] = True
+    dark[tree.leaf_rack[alive[tree.leaf_node]]] = False
+    return dark
+
+
+def racks_below(tree: SupplyTree) -> BoolArray:
+    """Return which racks hang on each node, on whatever way, those on standby too, bool[N, R]."""
+    below = np.zeros((len(tree.slugs), tree.racks), dtype=bool)
+    below[tree.leaf_node, tree.leaf_rack] = True
+    sources: dict[int, list[int]] = {}
+    for node, source in zip(tree.link_node.tolist(), tree.link_source.tolist(), strict=True):
+        sources.setdefault(node, []).append(source)
+    for node in np.argsort(-tree.level).tolist():  # each before its sources
+        for source in sources.get(node, ()):
+            below[source] |= below[node]
+    return below
 
 
 def tree_shares(tree: SupplyTree, failed: int | None) -> FloatArray:
-    """Return the share of each rack's load that reaches each node, efficiencies included, float64[N, R]. [-]"""
+    """Return the share of each rack's load that reaches each node, efficiencies included, float64[N, R]. [-]
+
+    Dense, for small trees: the specification in code. The other functions come to the same without the table.
+    """
     alive = tree_alive(tree, failed)
-    living = alive[tree.leaf_node]
-    count = np.bincount(tree.leaf_rack[living], minlength=tree.racks)
+    rack, node = tree.leaves
+    rack, node = rack[alive[node]], node[alive[node]]
     shares = np.zeros((len(tree.slugs), tree.racks))
-    np.add.at(shares, (tree.leaf_node[living], tree.leaf_rack[living]), 1 / count[tree.leaf_rack[living]])
-    sources = _sources(tree)
-    for node in tree.order[::-1]:
-        if alive[node]:
-            for source in _drawn_on(sources[node], alive):
-                shares[source] += shares[node] / tree.efficiency_ratio[node] / len(_drawn_on(sources[node], alive))
+    shares[node, rack] = 1 / np.bincount(rack, minlength=tree.racks)[rack]
+    live = alive[tree.link_source] & alive[tree.link_node]
+    has_primary = np.bincount(tree.link_node[live & ~tree.link_standby], minlength=len(tree.slugs)) > 0
+    live &= tree.link_standby != has_primary[tree.link_node]
+    drawn_on = np.bincount(tree.link_node[live], minlength=len(tree.slugs))
+    for links in reversed(_by_level(tree)):
+        for link in links[live[links]]:
+            at = tree.link_node[link]
+            shares[tree.link_source[link]] += shares[at] / (tree.efficiency_ratio[at] * drawn_on[at])
     return shares
+
+
+def _by_level(tree: SupplyTree) -> list[IntArray]:
+    """Return the links by the level of their lower node, the highest in the building first."""
+    level = tree.level[tree.link_node]
+    order = np.argsort(level, kind="stable")
+    return np.split(order, np.flatnonzero(np.diff(level[order])) + 1)
 
 
 def tree_loads(tree: SupplyTree, rack_load: FloatArray) -> TreeLoads:
@@ -216,32 +327,80 @@ def tree_loads(tree: SupplyTree, rack_load: FloatArray) -> TreeLoads:
     rack_load : float64[R]
         Load of each rack, in the unit of `usable`.
     """
-    count = len(tree.slugs)
-    now, worst = np.zeros(count), np.zeros(count)
-    failure = np.full(count, -1, dtype=np.int64)
-    for part in tree_parts(tree):
-        now[part.nodes], worst[part.nodes], failure[part.nodes] = part.loads(rack_load)
-    return TreeLoads(now, worst, failure, tree.usable)
+    now, worst = tree.house.astype(np.float64), tree.house.astype(np.float64)
+    failure = np.full(len(tree.slugs), -1, dtype=np.int64)
+    for island in tree.islands:
+        island.loads(rack_load[island.racks], now, worst, failure)
+    raised = worst > now * (1 + SLACK)
+    return TreeLoads(now, np.where(raised, worst, now), np.where(raised, failure, -1), tree.usable)
 
 
 def rack_limits(tree: SupplyTree) -> FloatArray:
     """Return the largest load of each rack that its own leaf nodes bear under any single failure, float64[R].
 
-    inf for a rack without leaf nodes. A failure under which the rack is dark does not count.
+    The rack alone, without house load and other racks; inf for a rack without leaf nodes. A failure under which the
+    rack is dark does not count.
     """
     limits = np.full(tree.racks, np.inf)
-    looped: list[int] = []
-    for part in tree_parts(tree):
-        part.limit_racks(limits)
-        looped += part.looped
-    for failed in (None, *range(len(tree.slugs))) if looped else ():
-        shares = tree_shares(tree, failed)
-        for rack in looped:
-            leaves = tree.leaf_node[tree.leaf_rack == rack]
-            share = shares[leaves, rack]
-            bears = np.divide(tree.usable[leaves], share, out=np.full(len(share), np.inf), where=share > 0)
-            limits[rack] = min(limits[rack], bears.min())
+    for island in tree.islands:
+        island.limits(limits)
     return limits
+
+
+def rack_rooms(
+    tree: SupplyTree, rack_load: FloatArray, *, enough: float = np.inf, asked: BoolArray | None = None
+) -> RackRooms:
+    """Return what each rack alone could add before some node is full under some failure or none, and which node.
+
+    Parameters
+    ----------
+    rack_load : float64[R]
+        Load of each rack.
+    enough : float, optional
+        Rooms above this need not be told apart: they may come out as inf.
+    asked : bool[R], optional
+        Racks to answer for; of the others some have room inf.
+    """
+    found = RackRooms(np.full(tree.racks, np.inf), *(np.full(tree.racks, -1, dtype=np.int64) for _ in range(2)))
+    for island in tree.islands:
+        if len(island.racks) and (asked is None or asked[island.racks].any()):
+            island.rooms(rack_load[island.racks], enough, found)
+    return found
+
+
+def rows_over(
+    tree: SupplyTree, rack_load: FloatArray, present_load: FloatArray, *, seen_load: FloatArray | None = None
+) -> TreeRows:
+    """Return limits of nodes that loads of racks exceed, for each node the one exceeded most: none if all are kept.
+
+    Parameters
+    ----------
+    rack_load, present_load : float64[R]
+        Load of each rack as it would be, and as it is. Where a node exceeds its limit as it is, that is its limit.
+    seen_load : float64[R], optional
+        Loads of which the rows are known: parts of the tree with just these are left out.
+
+    Notes
+    -----
+    Nodes that feed one rack alone are left out: what they allow, `rack_rooms` says for that rack.
+    """
+    parts: list[TreeRows] = []
+    for island in tree.islands:
+        load, present = rack_load[island.racks], present_load[island.racks]
+        known = (present, present if seen_load is None else seen_load[island.racks])
+        if not any(np.array_equal(load, one) for one in known):
+            parts += island.rows_over(load, present)
+    starts = np.cumsum([0, *(len(part.node) for part in parts)])
+    whole, real = np.zeros(0, dtype=np.int64), np.zeros(0)
+    return TreeRows(
+        node=np.concatenate([whole, *(part.node for part in parts)]),
+        failure=np.concatenate([whole, *(part.failure for part in parts)]),
+        limit=np.concatenate([real, *(part.limit for part in parts)]),
+        present=np.concatenate([real, *(part.present for part in parts)]),
+        row=np.concatenate([whole, *(start + part.row for start, part in zip(starts, parts, strict=False))]),
+        rack=np.concatenate([whole, *(part.rack for part in parts)]),
+        share=np.concatenate([real, *(part.share for part in parts)]),
+    )
 
 
 def stranded(tree: SupplyTree, loads: TreeLoads, rack_room: FloatArray) -> Stranded:
@@ -249,271 +408,554 @@ def stranded(tree: SupplyTree, loads: TreeLoads, rack_room: FloatArray) -> Stran
 
     Parameters
     ----------
+    loads : TreeLoads
+        Loads of the tree as it stands.
     rack_room : float64[R]
         Load that each rack could still take by its own limits.
 
     Notes
     -----
-    Headroom is taken as takeable up to the sum of the rooms of all racks below, as far as their load would reach the
-    node in its worst case, and up to the smallest headroom above. That racks share what is above them makes less of it
-    takeable still: what is shown as stranded is a lower bound.
+    Of its headroom a node can give on at most what comes to it of the room of all racks, under the failure that brings
+    the most; and, for each node above, the headroom of that one times the best ratio, over the racks below with room,
+    of the largest share here to the share there under that one's worst failure. Each is a bound by itself; together,
+    and because racks compete for what is above them, less can be taken: what is shown as stranded is a lower bound.
     """
-    free = np.maximum(0.0, np.where(np.isfinite(loads.headroom), loads.headroom, 0.0))
-    below, through = np.zeros(len(tree.slugs)), np.full(len(tree.slugs), np.inf)
-    full = np.full(len(tree.slugs), -1, dtype=np.int64)
-    np.add.at(below, tree.leaf_node, rack_room[tree.leaf_rack])  # all of it comes here when the sisters are lost
-    sources, headroom = _sources(tree), np.maximum(0.0, loads.headroom)
-    for node in tree.order[::-1]:
-        for source, _ in sources[node]:
-            below[source] += below[node] / tree.efficiency_ratio[node]
-    for node in tree.order:
-        for source, standby in sources[node]:
-            let = min(headroom[source], through[source]) * tree.efficiency_ratio[node]
-            if not standby and let < through[node]:
-                through[node] = let
-                full[node] = source if headroom[source] <= through[source] else full[source]
+    known, room = np.isfinite(tree.usable), np.clip(rack_room, 0.0, 1e200)  # an infinite one times no share is none
+    free = np.where(known, np.maximum(0.0, loads.headroom), 0.0)
+    below, through = np.zeros(len(free)), np.full(len(free), np.inf)
+    full = np.full(len(free), -1, dtype=np.int64)
+    for island in tree.islands:
+        island.let_through(loads, room[island.racks], below, through, full)
     takeable = np.minimum(free, np.minimum(below, through))
     left = free - takeable
-    some = left > SLACK * np.maximum(free, 1.0)
+    some = known & (left > SLACK * np.where(known, tree.usable, 0.0))
     by_source = some & (through < below)
     why = tuple("source" if above else "racks_below" if one else "" for one, above in zip(some, by_source, strict=True))
     return Stranded(free, takeable, np.where(some, left, 0.0), why, np.where(by_source, full, -1))
 
 
-# --- inside -----------------------------------------------------------------------------------------------------------
-def _sources(tree: SupplyTree) -> list[list[tuple[int, bool]]]:
-    """Return the sources of each node, and whether they are on standby."""
-    found: list[list[tuple[int, bool]]] = [[] for _ in tree.slugs]
-    links = zip(tree.link_node.tolist(), tree.link_source.tolist(), tree.link_standby.tolist(), strict=True)
-    for node, source, standby in links:
-        found[node].append((source, standby))
-    return found
+# --- inside: islands --------------------------------------------------------------------------------------------------
+def _islands(tree: SupplyTree) -> Iterator["_Island"]:
+    """Yield connected components, small ones several at a time."""
+    count, (rack, node) = len(tree.slugs), tree.leaves
+    one, other = np.concatenate([tree.link_node, count + rack]), np.concatenate([tree.link_source, node])
+    graph = coo_array((np.ones(len(one), dtype=np.int8), (one, other)), shape=(count + tree.racks,) * 2)
+    _, label = connected_components(graph, directed=False)
+    label = label[:count]
+    is_shared = np.bincount(tree.link_source, minlength=count) + np.maximum(np.bincount(node, minlength=count) - 1, 0)
+    shared = np.bincount(label[is_shared > 0], minlength=int(label.max(initial=-1)) + 1)
+    _, label = np.unique(((np.cumsum(shared) - shared) // SHARED_LEAST)[label], return_inverse=True)
+    order = np.lexsort((tree.level, label))  # a node comes after its sources
+    bounds = np.arange(1, int(label.max(initial=-1)) + 1)
+    links, leaves = np.argsort(label[tree.link_node], kind="stable"), np.argsort(label[node], kind="stable")
+    place = np.full(count, -1, dtype=np.int64)
+    parts = (
+        np.split(order, np.searchsorted(label[order], bounds)),
+        np.split(links, np.searchsorted(label[tree.link_node][links], bounds)),
+        np.split(leaves, np.searchsorted(label[node][leaves], bounds)),
+    )
+    for nodes, here, pairs in zip(*parts, strict=True) if count else ():
+        place[nodes] = np.arange(len(nodes))
+        yield _Island(tree, nodes, here, rack[pairs], node[pairs], place)
 
 
-def _drawn_on(sources: list[tuple[int, bool]], alive: BoolArray) -> list[int]:
-    """Return the sources that a living node draws on: its living primary ones, else its living standby ones."""
-    primary = [source for source, standby in sources if alive[source] and not standby]
-    return primary or [source for source, _ in sources if alive[source]]
+def _table(row: IntArray, value: IntArray, rows: int) -> IntArray:
+    """Return the values of each row side by side, sorted and filled up with -1."""
+    order = np.lexsort((value, row))
+    row, value = row[order], value[order]
+    column = np.arange(len(row)) - np.searchsorted(row, row)
+    table = np.full((rows, int(column.max(initial=-1)) + 1), -1, dtype=np.int64)
+    table[row, column] = value
+    return table
 
 
-def tree_parts(tree: SupplyTree) -> Iterator["TreePart"]:
-    """Yield the parts of a tree that share no node and no rack: sites."""
-    count = len(tree.slugs)
-    rows = np.concatenate((tree.link_node, count + tree.leaf_rack))
-    columns = np.concatenate((tree.link_source, tree.leaf_node))
-    size = count + tree.racks
-    edges = sparse.coo_matrix((np.ones(len(rows)), (rows, columns)), shape=(size, size))
-    parts, label = csgraph.connected_components(edges, directed=False)
-    place = np.empty(count, dtype=np.int64)
-    place[tree.order] = np.arange(count)
-    by_label = np.argsort(label[:count], kind="stable")
-    bounds = np.searchsorted(label[:count][by_label], np.arange(parts + 1))
-    link_by = np.argsort(label[tree.link_node], kind="stable")
-    link_bounds = np.searchsorted(label[tree.link_node][link_by], np.arange(parts + 1))
-    leaf_by = np.argsort(label[tree.leaf_node], kind="stable")
-    leaf_bounds = np.searchsorted(label[tree.leaf_node][leaf_by], np.arange(parts + 1))
-    for at in range(parts):
-        nodes = by_label[bounds[at] : bounds[at + 1]]
-        if len(nodes):
-            nodes = nodes[np.argsort(place[nodes])]
-            links = link_by[link_bounds[at] : link_bounds[at + 1]]
-            yield TreePart(tree, nodes, links, leaf_by[leaf_bounds[at] : leaf_bounds[at + 1]])
+def _alike(table: IntArray) -> tuple[IntArray, IntArray]:
+    """Number rows so that equal ones share a number; return the numbers, and the first row of each number."""
+    order = np.lexsort((np.zeros(len(table)), *table.T[::-1]))  # the zeros: a table may have no column
+    new = np.ones(len(order), dtype=bool)
+    new[1:] = (table[order[1:]] != table[order[:-1]]).any(axis=1)
+    number = np.empty(len(order), dtype=np.int64)
+    number[order] = np.cumsum(new) - 1
+    return number, order[new]
 
 
-class TreePart:
-    """One connected part. Nodes that feed others (`upper`) are few: their failures are looked at one by one, all racks
-    at once. The failure of a node that feeds racks alone changes the split of those racks alone: it is a sum.
+class _Island:
+    """Nodes, links and racks computed together.
+
+    A node is an *end* if it feeds no node and at most one rack, and *shared* otherwise. Ends are many and simple: those
+    with the same sources and efficiency live and draw alike, a class; and the failure of one changes the split of its
+    rack alone. So loads are computed for shared nodes and classes, both called by a code (shared nodes come first, each
+    after its sources), over groups of racks that hang on the same codes; under no failure (column 0) and under that of
+    each shared node (the other columns, by position in the tree). Failures of ends are added as what they move.
+
+    Letters: M codes, of which T shared nodes; G groups; F columns; K leaves, one a pair of group and code. Time and
+    memory grow with M x F: one component may have hundreds of shared nodes, and many thousands of ends and racks.
     """
 
-    def __init__(self, tree: SupplyTree, nodes: IntArray, links: IntArray, leaves: IntArray) -> None:
-        self.nodes, self.size = nodes, len(nodes)
-        at = np.full(len(tree.slugs), -1, dtype=np.int64)
-        at[nodes] = np.arange(self.size)
-        self.usable, self.house = tree.usable[nodes], tree.house[nodes]
-        self.efficiency_ratio = tree.efficiency_ratio[nodes]
-        self.sources: list[list[tuple[int, bool]]] = [[] for _ in nodes]
-        rows = zip(at[tree.link_node[links]], at[tree.link_source[links]], tree.link_standby[links], strict=True)
-        for node, source, standby in rows:
-            self.sources[node].append((int(source), bool(standby)))
-        feeds = np.zeros(self.size, dtype=bool)
-        feeds[at[tree.link_source[links]]] = True
-        self.upper = np.flatnonzero(feeds)  # in order: each after its sources
-        # most ends have one source: those are computed with all at once, the others one after the other
-        alone = np.array([len(sources) == 1 for sources in self.sources], dtype=bool) & ~feeds
-        self.single = np.flatnonzero(alone)
-        self.single_source = np.array([self.sources[node][0][0] for node in self.single], dtype=np.int64)
-        self.others = np.flatnonzero(~alone).tolist()
-        shape = (len(self.single), self.size)
-        drawn = 1 / self.efficiency_ratio[self.single]
-        self.to_source = sparse.csr_matrix((drawn, (np.arange(shape[0]), self.single_source)), shape=shape)
-        self.racks, self.leaf_rack = np.unique(tree.leaf_rack[leaves], return_inverse=True)
-        self.leaf_node = at[tree.leaf_node[leaves]]
-        shape = (len(self.leaf_node), self.size)
-        ones = np.ones(len(self.leaf_node))
-        self.to_node = sparse.csr_matrix((ones, (np.arange(shape[0]), self.leaf_node)), shape=shape)
-        shape = (len(self.leaf_node), len(self.racks))
-        self.to_rack = sparse.csr_matrix((ones, (np.arange(shape[0]), self.leaf_rack)), shape=shape)
+    def __init__(
+        self, tree: SupplyTree, nodes: IntArray, links: IntArray, rack: IntArray, node: IntArray, place: IntArray
+    ) -> None:
+        low, high = place[tree.link_node[links]], place[tree.link_source[links]]
+        pair = place[node]
+        size = len(nodes)
+        is_end = (np.bincount(high, minlength=size) == 0) & (np.bincount(pair, minlength=size) <= 1)
+        shared, ends = np.flatnonzero(~is_end), np.flatnonzero(is_end)
+        self.shared = nodes[shared]
+        self.usable = tree.usable[self.shared]
 
+        of_end = np.cumsum(is_end) - 1
+        upward = is_end[low]
+        drawn = _table(of_end[low[upward]], high[upward] * 2 + tree.link_standby[links][upward], len(ends))
+        _, efficiency = np.unique(tree.efficiency_ratio[nodes[ends]], return_inverse=True)
+        kind, first = _alike(np.column_stack([efficiency, drawn]))
+        code = np.empty(size, dtype=np.int64)
+        code[shared], code[ends] = np.arange(len(shared)), len(shared) + kind
+        speaks = ~is_end  # one end speaks for its class
+        speaks[ends[first]] = True
+        self.codes = len(shared) + len(first)
+        self.house: FloatArray = np.bincount(code, tree.house[nodes], minlength=self.codes).astype(np.float64)
+        self.efficiency_ratio = np.empty(self.codes)
+        self.efficiency_ratio[code] = tree.efficiency_ratio[nodes]
+        order = np.flatnonzero(speaks[low])
+        order = order[np.argsort(code[low[order]], kind="stable")]
+        self.link_node, self.link_source = code[low[order]], code[high[order]]
+        self.link_standby = tree.link_standby[links][order]
+
+        self.racks, self.pair_rack = np.unique(rack, return_inverse=True)
+        self.pair_node, pair_code = node, code[pair]
+        self.rack_group, first = _alike(_table(self.pair_rack, pair_code, len(self.racks)))
+        self.groups = len(first)
+        keys, self.pair_leaf, times = np.unique(
+            self.rack_group[self.pair_rack] * self.codes + pair_code, return_inverse=True, return_counts=True
+        )
+        self.leaf_group, self.leaf_code = np.divmod(keys, max(self.codes, 1))
+        self.leaf_times = times // np.bincount(self.rack_group, minlength=self.groups)[self.leaf_group]
+        self.pair_is_end = is_end[pair]
+        self.pair_usable, self.pair_house = tree.usable[node], tree.house[node]
+        self._totals: tuple[tuple[bytes, FloatArray], ...] = ()
+
+    # --- what lives, and who draws on whom ----------------------------------------------------------------------------
+    @cached_property
+    def failed(self) -> IntArray:
+        """Position in the tree of the node that has failed in each column, -1 for none, int64[F]."""
+        return np.concatenate([[-1], np.sort(self.shared)])
+
+    @cached_property
     def alive(self) -> BoolArray:
-        """Return which nodes live without a failure (first row), and under that of each upper node, bool[1+U, N]."""
-        alive = np.ones((1 + len(self.upper), self.size), dtype=bool)
-        alive[1 + np.arange(len(self.upper)), self.upper] = False
-        for node in self.others:
-            if self.sources[node]:
-                alive[:, node] &= alive[:, [source for source, _ in self.sources[node]]].any(axis=1)
-        alive[:, self.single] &= alive[:, self.single_source]
+        """Whether a code lives, bool[M, F]."""
+        spared = np.ones((self.codes, len(self.failed)), dtype=bool)
+        spared[np.argsort(self.shared), np.arange(1, len(self.failed))] = False
+        alive = spared.copy()
+        for links in self._down:
+            alive[links.target] = np.logical_or.reduceat(alive[links.source], links.starts, axis=0)
+            alive[links.target] &= spared[links.target]
         return alive
 
-    def loads(self, rack_load: FloatArray) -> tuple[FloatArray, FloatArray, IntArray]:
-        """Return the loads now and at worst, float64[N], and the failure that gives the latter, int64[N]."""
-        alive, load = self.alive(), rack_load[self.racks]
-        total = self.totals(alive, load)
-        now = total[0]
-        worst, failure = total[1:].max(axis=0, initial=0.0), np.full(self.size, -1, dtype=np.int64)
-        if len(self.upper):
-            failure = self.upper[np.argmax(total[1:], axis=0)]
-        end_worst, end_failure = self._end_failures(now, load, alive)
-        # of equal failures the first by the order of the tree's nodes
-        better = (end_worst > worst) | ((end_worst == worst) & (self.nodes[end_failure] < self.nodes[failure]))
-        worst, failure = np.where(better, end_worst, worst), np.where(better, end_failure, failure)
-        raised = worst > now + SLACK * np.maximum(np.abs(now), 1e-300)
-        return now, np.where(raised, worst, now), np.where(raised, self.nodes[failure], -1)
-
-    def totals(self, alive: BoolArray, load: FloatArray) -> FloatArray:
-        """Return the load of every node under no failure and under that of each upper node, float64[1+U, N]."""
-        living = alive[:, self.leaf_node]
-        count = living @ self.to_rack
-        each = np.divide(load, count, out=np.zeros(count.shape), where=count > 0)
-        total = (living * each[:, self.leaf_rack]) @ self.to_node + alive * self.house
-        total += total[:, self.single] @ self.to_source  # a dead one has no load
-        for node in reversed(self.others):
-            for source, share in self._draws(node, alive):
-                total[:, source] += share * total[:, node]
-        return total
-
-    def shares(self, alive: BoolArray, racks: IntArray) -> FloatArray:
-        """Return what a load of 1 in each of some racks adds to each shared node, float64[1+U, shared, racks]. [-]
-
-        Rows as in `alive`; `racks` are positions in `self.racks`, and columns those of `self.shared`.
-        """
-        shares = np.zeros((len(alive), len(self.shared), len(racks)))
-        column = {int(node): at for at, node in enumerate(self.shared)}
-        for at, rack in enumerate(racks):
-            leaves = self.leaf_node[self.leaf_rack == rack]
-            living = alive[:, leaves]
-            count = np.maximum(living.sum(axis=1), 1)
-            reached = {int(leaf): living[:, index] / count for index, leaf in enumerate(leaves)}
-            while reached:
-                node = max(reached)  # sources come first in order, so nothing that is still to come draws on it
-                share = reached.pop(node)
-                if node in column:
-                    shares[:, column[node], at] = share
-                for source, drawn in self._draws(node, alive):
-                    reached[source] = reached.get(source, 0.0) + drawn * share
-        return shares
+    @cached_property
+    def living(self) -> IntArray:
+        """Living leaf nodes of a rack of each group, int64[G, F]."""
+        living = np.zeros((self.groups, len(self.failed)), dtype=np.int64)
+        by_group = self._by_group
+        by_group.add(living, self.leaf_times[by_group.row, None] * self.alive[by_group.source])
+        return living
 
     @cached_property
-    def shared(self) -> IntArray:
-        """Nodes on which more than one rack may draw: all but the feeds of single racks, int64[shared]."""
-        racks = np.bincount(self.leaf_node, minlength=self.size)
-        racks[self.upper] += 2
-        return np.flatnonzero(racks > 1)
+    def drawn(self) -> FloatArray:
+        """What comes through each link, over the load of its lower node, float64[L, F]. [-]"""
+        live, node = self.alive[self.link_source], self.link_node
+        standby = self.link_standby[:, None]
+        by_node = _Sums(node, node)
+        primaries, sources = (np.zeros((self.codes, len(self.failed)), dtype=np.int64) for _ in range(2))
+        by_node.add(primaries, (live & ~standby)[by_node.row])
+        live &= ~standby | (primaries[node] == 0)
+        by_node.add(sources, live[by_node.row])
+        live &= self.alive[node]
+        drawn: FloatArray = live / (np.maximum(sources[node], 1) * self.efficiency_ratio[node][:, None])
+        return drawn
 
-    def alike(self) -> list[tuple[Any, ...]]:
-        """Return a key for each rack of this part; racks with equal keys load the shared nodes equally."""
-        shared = set(self.shared.tolist())
-        keys: list[list[Any]] = [[] for _ in self.racks]
-        for rack, node in zip(self.leaf_rack.tolist(), self.leaf_node.tolist(), strict=True):
-            own = (node,) if node in shared else (-1, float(self.efficiency_ratio[node]), *sorted(self.sources[node]))
-            keys[rack].append(own)
-        return [tuple(sorted(key)) for key in keys]
+    @cached_property
+    def _levels(self) -> list[IntArray]:
+        """Links by the depth of their lower code, from above."""
+        depth = [0] * self.codes
+        for node, source in zip(self.link_node.tolist(), self.link_source.tolist(), strict=True):
+            depth[node] = max(depth[node], depth[source] + 1)
+        of_link = np.array(depth, dtype=np.int64)[self.link_node]
+        return [np.flatnonzero(of_link == level) for level in range(1, max(depth, default=0) + 1)]
 
-    def _draws(self, node: int, alive: BoolArray) -> Iterator[tuple[int, FloatArray]]:
-        """Yield the sources of a node and the share of its load that each gives, under each failure."""
-        if not self.sources[node]:
+    @cached_property
+    def _down(self) -> list["_Sums"]:
+        return [_Sums(self.link_node[links], self.link_source[links], links) for links in self._levels]
+
+    @cached_property
+    def _up(self) -> list["_Sums"]:
+        return [_Sums(self.link_source[links], self.link_node[links], links) for links in reversed(self._levels)]
+
+    @cached_property
+    def _by_group(self) -> "_Sums":
+        return _Sums(self.leaf_group, self.leaf_code)
+
+    @cached_property
+    def _by_code(self) -> "_Sums":
+        return _Sums(self.leaf_code, self.leaf_group)
+
+    # --- loads --------------------------------------------------------------------------------------------------------
+    def totals(self, load: FloatArray) -> FloatArray:
+        """Return the load of each shared node, float64[T, F], for loads of the racks, float64[racks].
+
+        What was asked for last is kept: loads as they are come back with every question about the same tree.
+        """
+        key = load.tobytes()
+        found = next((total for known, total in self._totals if known == key), None)
+        if found is None:
+            found = self._totals_of(load)
+        others = (one for one in self._totals if one[0] != key)
+        self._totals = ((key, found), *others)[:TOTALS_KEPT]  # threads share an island: one step, no half
+        return found
+
+    def _totals_of(self, load: FloatArray) -> FloatArray:
+        each = np.bincount(self.rack_group, load, minlength=self.groups)[:, None] / np.maximum(self.living, 1)
+        total = np.repeat(self.house[:, None], len(self.failed), axis=1)
+        by_code = self._by_code
+        by_code.add(total, self.leaf_times[by_code.row, None] * each[by_code.source])
+        total *= self.alive
+        for links in self._up:  # from below: a node is complete before it draws
+            links.add(total, total[links.source] * self.drawn[links.row])
+        found: FloatArray = total[: len(self.shared)].copy()  # not all of it: it is kept
+        found.flags.writeable = False
+        return found
+
+    @cached_property
+    def differs(self) -> BoolArray:
+        """Whether a shared node gets other shares than without a failure, bool[T, F]; in column 0 always.
+
+        Told by loads that no other shares would add up alike; where nothing differs, totals are equal to the last bit.
+        """
+        total = self.totals(np.random.default_rng(1).uniform(1.0, 2.0, len(self.racks)))
+        differs: BoolArray = total != total[:, :1]
+        differs[:, 0] = True
+        return differs
+
+    def flows(self, node: IntArray, column: IntArray) -> FloatArray:
+        """Return, row by row of (shared node, column), what a load of 1 on each code adds there, float64[M, Q]."""
+        flow = np.zeros((self.codes, len(node)))
+        flow[node, np.arange(len(node))] = self.alive[node, column]
+        for links in self._down:  # from above: what a source gives on is known
+            links.add(flow, flow[links.source] * self.drawn[links.row[:, None], column])
+        return flow
+
+    def shares(self, node: IntArray, column: IntArray) -> FloatArray:
+        """Return, row by row, the share of the load of a rack of each group that comes there, float64[G, Q]."""
+        flow = self.flows(node, column)
+        flow *= self.alive[:, column]
+        share = np.zeros((self.groups, len(node)))
+        by_group = self._by_group
+        by_group.add(share, self.leaf_times[by_group.row, None] * flow[by_group.source])
+        return share / np.maximum(self.living[:, column], 1)
+
+    @cached_property
+    def most(self) -> FloatArray:
+        """The largest share of any rack's load that can reach each shared node, at most, float64[T]. [-]"""
+        most = np.zeros(self.codes)
+        most[self.leaf_code] = 1.0
+        for links in self._up:
+            np.maximum.at(most, self.link_source[links.row], most[links.source] / self.efficiency_ratio[links.source])
+        return most[: len(self.shared)]
+
+    # --- failures of ends ---------------------------------------------------------------------------------------------
+    @cached_property
+    def _flow(self) -> FloatArray:
+        """What a load of 1 on each code adds to each shared node without a failure, float64[M, T]."""
+        return self.flows(np.arange(len(self.shared)), np.zeros(len(self.shared), dtype=np.int64))
+
+    @cached_property
+    def share(self) -> FloatArray:
+        """Share of the load of a rack of each group that comes to each shared node without a failure, float64[G, T]."""
+        return self.shares(np.arange(len(self.shared)), np.zeros(len(self.shared), dtype=np.int64))
+
+    @cached_property
+    def share_after(self) -> FloatArray:
+        """The same once one of the ends that a leaf stands for has failed, float64[K, T]; 0 if it was the last."""
+        moves = (self.leaf_code >= len(self.shared)) & (self.living[self.leaf_group, 0] > 1)
+        size = np.bincount(self.leaf_group, minlength=self.groups)
+        lost = np.repeat(np.arange(len(size[self.leaf_group])), size[self.leaf_group])
+        other = (
+            np.arange(len(lost)) - np.searchsorted(lost, lost) + np.searchsorted(self.leaf_group, self.leaf_group[lost])
+        )
+        times = (self.leaf_times[other] - (lost == other)) * moves[lost]
+        lost, other, times = lost[times > 0], other[times > 0], times[times > 0]
+        after = np.zeros((len(self.leaf_group), len(self.shared)))
+        _Sums(lost, other).add(after, times[:, None] * self._flow[self.leaf_code[other]])
+        return after / np.maximum(self.living[self.leaf_group, :1] - 1, 1)
+
+    @cached_property
+    def largest(self) -> FloatArray:
+        """The largest share of the load of a rack of each group that comes to each shared node ever, float64[T, G]."""
+        largest = np.zeros((len(self.shared), self.groups))
+        columns = np.arange(len(self.failed))
+        for nodes in _chunks(len(self.shared), (self.codes + self.groups) * len(columns)):
+            node = np.arange(len(self.shared))[nodes]
+            share = self.shares(np.repeat(node, len(columns)), np.tile(columns, len(node)))
+            largest[nodes] = share.reshape(self.groups, len(node), len(columns)).max(axis=2).T
+        np.maximum.at(largest.T, self.leaf_group, self.share_after)
+        return largest
+
+    @cached_property
+    def movers(self) -> tuple[IntArray, IntArray]:
+        """Return pairs whose end moves load when it fails, and a number that those share which move it alike.
+
+        Others of their racks live. Of equal ends of a rack it is the first.
+        """
+        pairs = np.flatnonzero(self.pair_is_end & (self.living[self.rack_group[self.pair_rack], 0] > 1))
+        pairs = pairs[np.argsort(self.pair_node[pairs], kind="stable")]
+        _, house = np.unique(self.pair_house[pairs], return_inverse=True)
+        _, first = _alike(np.column_stack([self.pair_rack[pairs], self.pair_leaf[pairs], house]))
+        pairs, house = pairs[np.sort(first)], house[np.sort(first)]
+        return pairs, self.pair_leaf[pairs] * (int(house.max(initial=0)) + 1) + house
+
+    def heaviest(self, load: FloatArray) -> IntArray:
+        """Return of the movers that move alike those of the two racks with the highest load, the first of equals."""
+        pairs, alike = self.movers
+        order = np.lexsort((-load[self.pair_rack[pairs]], alike))
+        rank = np.arange(len(order)) - np.searchsorted(alike[order], alike[order])
+        return pairs[order[rank < 2]]
+
+    @cached_property
+    def change(self) -> FloatArray:
+        """By how much `share_after` differs from `share`, float64[K, T]."""
+        return self.share_after - self.share[self.leaf_group]
+
+    def moved(self, node: IntArray, pairs: IntArray, load: FloatArray, now: FloatArray) -> FloatArray:
+        """Return the load of shared nodes when the end of each pair fails, float64[nodes, pairs]; `now` without."""
+        gain = self.gains(node, pairs, load)
+        if self.pair_house[pairs].any():
+            gain -= self.pair_house[pairs] * self._flow[self.leaf_code[self.pair_leaf[pairs]], node[:, None]]
+        return now[node, None] + gain
+
+    def gains(self, node: IntArray, pairs: IntArray, load: FloatArray) -> FloatArray:
+        """Return what shared nodes gain of the rack's load when the end of each pair fails, float64[nodes, pairs]."""
+        gain = self.change[:, node][self.pair_leaf[pairs]] * load[self.pair_rack[pairs], None]
+        return gain.T
+
+    @cached_property
+    def fewest(self) -> tuple[IntArray, IntArray]:
+        """Return, for each pair, on how few leaf nodes its rack hangs while that node lives, and the first failure."""
+        live = self.alive[self.leaf_code]
+        left = np.where(live, self.living[self.leaf_group], FAR)
+        column = left.argmin(axis=1)
+        few = left[np.arange(len(left)), column][self.pair_leaf]
+        failure = self.failed[column][self.pair_leaf]
+        ends = np.flatnonzero(self.pair_is_end)
+        ends = ends[np.lexsort((self.pair_node[ends], self.pair_rack[ends]))]
+        rank = np.arange(len(ends)) - np.searchsorted(self.pair_rack[ends], self.pair_rack[ends])
+        first, second = (np.full(len(self.racks), FAR) for _ in range(2))  # ends of each rack by position in the tree
+        first[self.pair_rack[ends[rank == 0]]] = self.pair_node[ends[rank == 0]]
+        second[self.pair_rack[ends[rank == 1]]] = self.pair_node[ends[rank == 1]]
+        other = np.where(first[self.pair_rack] == self.pair_node, second[self.pair_rack], first[self.pair_rack])
+        by_end = np.where(other < FAR, self.living[self.rack_group[self.pair_rack], 0] - 1, FAR)
+        failure = np.where(by_end < few, other, np.where((by_end == few) & (other < failure), other, failure))
+        return np.minimum(few, by_end), failure
+
+    # --- answers ------------------------------------------------------------------------------------------------------
+    def loads(self, load: FloatArray, now: FloatArray, worst: FloatArray, failure: IntArray) -> None:
+        """Write the loads of this island's nodes; `now` and `worst` hold their house loads."""
+        ends = np.flatnonzero(self.pair_is_end)
+        node, on_it = self.pair_node[ends], load[self.pair_rack[ends]]
+        now[node] += on_it / self.living[self.rack_group[self.pair_rack[ends]], 0]
+        few, why = self.fewest
+        worst[node], failure[node] = worst[node] + on_it / few[ends], why[ends]
+
+        total = self.totals(load)
+        heavy = self.heaviest(load)
+        moved = self.moved(np.arange(len(self.shared)), heavy, load, total[:, 0])
+        most = np.maximum(total.max(axis=1, initial=0.0), moved.max(axis=1, initial=0.0))
+        near = most[:, None] * (1 - SLACK)
+        first = np.where(total >= near, self.failed, FAR).min(axis=1, initial=FAR)
+        by_end = np.where(moved >= near, self.pair_node[heavy], FAR).min(axis=1, initial=FAR)
+        now[self.shared], worst[self.shared] = total[:, 0], most
+        failure[self.shared] = np.minimum(first, by_end)
+
+    def limits(self, limits: FloatArray) -> None:
+        """Lower the limits of this island's racks, in place, to what their leaf nodes bear of each rack by itself."""
+        np.minimum.at(limits, self.racks[self.pair_rack], self.fewest[0] * self.pair_usable)
+        # a leaf node that feeds others may be reached by the same rack on two ways
+        for node in np.intersect1d(self.leaf_code, self.link_source):
+            on_it = np.isin(np.arange(self.groups), self.leaf_group[self.leaf_code == node])
+            bears = _over(self.usable[node], np.where(on_it, self.largest[node], 0.0))
+            limits[self.racks] = np.minimum(limits[self.racks], bears[self.rack_group])
+
+    def rooms(self, load: FloatArray, enough: float, found: RackRooms) -> None:
+        """Write the rooms of this island's racks and what ends them."""
+        closer = _Closest(len(self.racks))
+        few, why = self.fewest
+        ends = np.flatnonzero(self.pair_is_end & np.isfinite(self.pair_usable))
+        rack = self.pair_rack[ends]
+        bears = self.pair_usable[ends] * (1 + SLACK) - self.pair_house[ends]
+        every = self.living[self.rack_group[rack], 0]
+        raised = (few[ends] < every) & (bears >= 0)  # too much house load: worst where most of it would have to go
+        room = np.where(raised, few[ends], every) * bears - load[rack]
+        closer.offer(rack, room, self.pair_node[ends], np.where(raised, why[ends], -1))
+        self._rooms_of_shared(load, enough, closer)
+        found.room[self.racks], found.node[self.racks] = closer.room, closer.node
+        found.failure[self.racks] = closer.failure
+
+    def _rooms_of_shared(self, load: FloatArray, enough: float, closer: "_Closest") -> None:
+        """Offer what shared nodes leave: under no failure and those of shared nodes, then under those of ends."""
+        wanted = np.where(self.most > 0, enough * np.where(self.most > 0, self.most, 1.0), 0.0)  # more ends nothing
+        total = self.totals(load)
+        bears = self.usable * (1 + SLACK)
+        slack = bears[:, None] - total
+        column, node = np.nonzero(((slack < wanted[:, None]) & self.differs & self.alive[: len(self.shared)]).T)
+        for some in _chunks(len(node), self.codes + self.groups):
+            share = self.shares(node[some], column[some])
+            room = np.divide(slack[node[some], column[some]], share, out=np.full(share.shape, np.inf), where=share > 0)
+            best = room.argmin(axis=1)
+            room, best = room[np.arange(self.groups), best][self.rack_group], best[self.rack_group]
+            everyone = np.arange(len(self.racks))
+            closer.offer(everyone, room, self.shared[node[some][best]], self.failed[column[some][best]])
+        heavy = self.heaviest(load)
+        slack = bears[:, None] - self.moved(np.arange(len(self.shared)), heavy, load, total[:, 0])
+        tight = (slack < wanted[:, None]).any(axis=1)
+        for at in np.flatnonzero(tight).tolist():
+            self._rooms_of_ends(at, heavy, slack[at], load, total[:, 0], closer)
+
+    def _rooms_of_ends(
+        self, node: int, heavy: IntArray, slack: FloatArray, load: FloatArray, now: FloatArray, closer: "_Closest"
+    ) -> None:
+        """Offer what one shared node leaves when an end fails: to the other racks as before, to its own as after."""
+        share = self.share[self.rack_group, node]
+        worst = int(slack.argmin())
+        others = self.pair_rack[heavy] != self.pair_rack[heavy[worst]]
+        for at in (worst, int(np.where(others, slack, np.inf).argmin())):
+            rack = np.flatnonzero((share > 0) & (np.arange(len(share)) != self.pair_rack[heavy[at]]))
+            failed = np.full(len(rack), self.pair_node[heavy[at]])
+            closer.offer(rack, slack[at] / share[rack], np.full(len(rack), self.shared[node]), failed)
+        pairs = self.movers[0][self.share_after[self.pair_leaf[self.movers[0]], node] > 0]
+        leaf, rack = self.pair_leaf[pairs], self.pair_rack[pairs]
+        left = self.usable[node] * (1 + SLACK) - self.moved(np.array([node]), pairs, load, now)[0]
+        shared = np.full(len(rack), self.shared[node])
+        closer.offer(rack, left / self.share_after[leaf, node], shared, self.pair_node[pairs])
+
+    def rows_over(self, load: FloatArray, present: FloatArray) -> Iterator[TreeRows]:
+        """Yield the rows that a load breaks: for each shared node the worst under failures of shared nodes or none, or
+        where those hold all that are broken under failures of ends.
+        """
+        bears = self.usable * (1 + SLACK)
+        total, heavy = self.totals(load), self.heaviest(load)
+        moved = self.moved(np.arange(len(self.shared)), heavy, load, total[:, 0])
+        over = np.flatnonzero((total > bears[:, None]).any(axis=1) | (moved > bears[:, None]).any(axis=1))
+        if not len(over):
             return
-        at = [source for source, _ in self.sources[node]]
-        standby = np.array([spare for _, spare in self.sources[node]])
-        live = alive[:, at]
-        primary = live & ~standby
-        drawn = np.where(primary.any(axis=1)[:, None], primary, live)
-        count = np.maximum(drawn.sum(axis=1), 1)
-        for index, source in enumerate(at):
-            yield source, drawn[:, index] / count / self.efficiency_ratio[node]
+        was = self.totals(present)
+        allowed = np.maximum(self.usable[:, None], was)
+        excess = total - allowed * (1 + SLACK)
+        column = excess.argmax(axis=1)
+        node = np.flatnonzero(excess.max(axis=1) > 0)
+        column = column[node]
+        share = self.shares(node, column)[self.rack_group].T
+        yield self._rows(node, self.failed[column], allowed[node, column], was[node, column], share)
+        pairs, _ = self.movers
+        for at in np.setdiff1d(over, node):
+            before = self.moved(np.array([at]), pairs, present, was[:, 0])[0]
+            limit = np.maximum(self.usable[at], before)
+            broken = self.moved(np.array([at]), pairs, load, total[:, 0])[0] > limit * (1 + SLACK)
+            lost = pairs[broken]
+            share = np.repeat(self.share[self.rack_group, at][None, :], len(lost), axis=0)
+            share[np.arange(len(lost)), self.pair_rack[lost]] = self.share_after[self.pair_leaf[lost], at]
+            yield self._rows(np.full(len(lost), at), self.pair_node[lost], limit[broken], before[broken], share)
 
-    def end_loads(self, load: FloatArray) -> tuple[IntArray, FloatArray]:
-        """Return the nodes that feed racks alone, int64[E], and the load of each shared node when one of them fails.
+    def _rows(
+        self, node: IntArray, failure: IntArray, limit: FloatArray, present: FloatArray, share: FloatArray
+    ) -> TreeRows:
+        row, rack = np.nonzero(share)
+        return TreeRows(self.shared[node], failure, limit, present, row, self.racks[rack], share[row, rack])
 
-        The loads are float64[E, shared]; `load` is that of this part's racks.
-        """
-        alive = self.alive()
-        now = self.totals(alive[:1], load)[0]
-        ends, gains, upward = self._end_gains(now, load, alive)
-        loads = now[self.shared] + gains[:, self.shared].toarray()
-        loads[ends[:, None] == self.shared[None, :]] = 0.0
-        loads[:, np.isin(self.shared, self.upper)] = now[self.upper] + upward
-        return ends, loads
+    def let_through(
+        self, loads: TreeLoads, room: FloatArray, below: FloatArray, through: FloatArray, full: IntArray
+    ) -> None:
+        """Write what comes to each node of the room of racks below, what nodes above let through, and which of them."""
+        none, heavy = np.zeros(len(self.racks)), self.heaviest(room)
+        added = self.totals(room) - self.totals(none)
+        by_end = added[:, :1] + self.gains(np.arange(len(self.shared)), heavy, room)
+        below[self.shared] = np.maximum(added.max(axis=1, initial=0.0), by_end.max(axis=1, initial=0.0))
+        here, there = self.largest[:, self.rack_group], self._shares_at(loads.worst_failure[self.shared])
+        headroom = np.maximum(0.0, loads.headroom[self.shared])
+        above = np.eye(self.codes, len(self.shared), dtype=bool)
+        for links in self._down:
+            above[links.target] |= np.logical_or.reduceat(above[links.source], links.starts, axis=0)
+        for node, at in enumerate(self.shared):
+            racks = np.flatnonzero((here[node] > 0) & (room > 0))
+            sources = np.flatnonzero(above[node] & (np.arange(len(self.shared)) != node))
+            if len(racks) and len(sources):
+                lets = _times(headroom[sources], _over(here[node, racks], there[np.ix_(sources, racks)]).max(axis=1))
+                through[at], full[at] = lets.min(), self.shared[sources[lets.argmin()]]
+        few, is_end = self.fewest[0], self.pair_is_end
+        below[self.pair_node[is_end]] = room[self.pair_rack[is_end]] / few[is_end]
+        for code in np.unique(self.leaf_code[self.leaf_code >= len(self.shared)]):
+            pairs, sources = np.flatnonzero(self.leaf_code[self.pair_leaf] == code), np.flatnonzero(above[code])
+            if len(sources):
+                ratio = _over(1 / few[pairs], there[np.ix_(sources, self.pair_rack[pairs])])
+                lets = _times(headroom[sources, None], ratio)
+                through[self.pair_node[pairs]] = lets.min(axis=0)
+                full[self.pair_node[pairs]] = self.shared[sources[lets.argmin(axis=0)]]
 
-    def _end_failures(self, now: FloatArray, load: FloatArray, alive: BoolArray) -> tuple[FloatArray, IntArray]:
-        """Return the highest load of each node under the failure of one that feeds racks alone, and which one it is."""
-        ends, gains, upward = self._end_gains(now, load, alive)
-        if not len(ends):
-            return np.zeros(self.size), np.zeros(self.size, dtype=np.int64)
-        pairs = gains.tocoo()
-        other = ends[pairs.row] != pairs.col
-        row, node, gain = ends[pairs.row[other]], pairs.col[other], pairs.data[other]
-        worst, which = now.copy(), np.full(self.size, ends[0], dtype=np.int64)
-        order = np.lexsort((-self.nodes[row], gain))  # the highest is written last, of equals the first node
-        worst[node[order]], which[node[order]] = now[node[order]] + gain[order], row[order]
-        if len(self.upper):
-            worst[self.upper] = now[self.upper] + upward.max(axis=0)
-            which[self.upper] = ends[upward.argmax(axis=0)]
-        return worst, which
+    def _shares_at(self, failure: IntArray) -> FloatArray:
+        """Return the share of rack loads that comes to each shared node, each under its failure, float64[T, racks]."""
+        column = np.searchsorted(self.failed, failure)
+        column[self.failed[np.minimum(column, len(self.failed) - 1)] != failure] = 0  # an end
+        share = self.shares(np.arange(len(self.shared)), column)[self.rack_group].T
+        pair_of = dict(zip(self.pair_node[self.pair_is_end].tolist(), np.flatnonzero(self.pair_is_end), strict=True))
+        for node, failed in enumerate(failure.tolist()):
+            if failed in pair_of:
+                pair = pair_of[failed]
+                share[node, self.pair_rack[pair]] = self.share_after[self.pair_leaf[pair], node]
+        return share
 
-    def _end_gains(self, now: FloatArray, load: FloatArray, alive: BoolArray) -> tuple[IntArray, Any, FloatArray]:
-        """Return the ends, what nodes with racks gain when each fails, sparse [E, N], and upper ones, float64[E, U].
 
-        Without a failure all nodes live, so what reaches a node is linear in the loads of the leaf nodes.
-        """
-        ends = np.setdiff1d(np.arange(self.size), self.upper)
-        reach = np.zeros((self.size, len(self.upper)))
-        column = np.full(self.size, -1, dtype=np.int64)
-        column[self.upper] = np.arange(len(self.upper))
-        reach[self.upper, column[self.upper]] = 1.0
-        base = alive[:1]
-        for node in self.others:  # sources come first: what they give on is known
-            for source, share in self._draws(node, base):
-                reach[node] += share[0] * reach[source]
-        reach[self.single] = reach[self.single_source] / self.efficiency_ratio[self.single][:, None]
-        leaves = np.bincount(self.leaf_rack, minlength=len(self.racks))
-        shift = np.divide(load, leaves * (leaves - 1), out=np.zeros(len(load)), where=leaves > 1)
-        gains = (self.to_node.T @ self.to_rack @ sparse.diags(shift) @ self.to_rack.T @ self.to_node).tocsr()[ends]
-        upward = (gains @ sparse.csr_matrix(reach)).toarray()
-        lost = gains[np.arange(len(ends)), ends]  # by which the product has raised the failed node itself
-        upward -= (now[ends] + np.asarray(lost).reshape(-1))[:, None] * reach[ends]
-        return ends, gains, upward
+class _Sums:
+    """Adds rows of a table onto rows of another: `source` rows onto `target` rows, the rows of one target together.
 
-    def limit_racks(self, limits: FloatArray) -> None:
-        """Lower the limits of this part's racks to what their leaf nodes bear."""
-        living = self.alive()[:, self.leaf_node]
-        order = np.argsort(self.leaf_rack, kind="stable")
-        starts = np.searchsorted(self.leaf_rack[order], np.arange(len(self.racks)))
-        usable = self.usable[self.leaf_node[order]]
-        ends = ~np.isin(self.leaf_node[order], self.upper)
+    Kept in the order of targets, which `row` gives; each target comes once, its rows begin at `starts`.
+    """
 
-        def lower(live: BoolArray) -> None:
-            count = np.add.reduceat(live.astype(np.int64), starts)
-            least = np.minimum.reduceat(np.where(live, usable, np.inf), starts)
-            bears = np.multiply(count, least, out=np.full(len(count), np.inf), where=count > 0)  # dark does not count
-            limits[self.racks] = np.minimum(limits[self.racks], bears)
+    def __init__(self, target: IntArray, source: IntArray, row: IntArray | None = None) -> None:
+        order = np.argsort(target, kind="stable")
+        self.source, self.row = source[order], order if row is None else row[order]
+        self.starts = np.flatnonzero(np.diff(target[order], prepend=-1))
+        self.target = target[order][self.starts]
 
-        for row in np.unique(living, axis=0):
-            lower(row[order])
-        place = np.arange(len(order)) - starts[self.leaf_rack[order]]
-        for lost in range(place.max(initial=-1) + 1):  # an end that fails concerns its own racks: one of each at a time
-            lower(living[0][order] & ~((place == lost) & ends))
+    def add(self, onto: NDArray[Any], rows: NDArray[Any]) -> None:
+        """Add rows, given in the order of `row`, in place."""
+        if len(self.target):
+            onto[self.target] += np.add.reduceat(rows, self.starts, axis=0, dtype=onto.dtype)
 
-    @cached_property
-    def looped(self) -> list[int]:
-        """Racks that draw on a node that feeds others: their load may reach it on two ways."""
-        return sorted({int(self.racks[rack]) for rack in self.leaf_rack[np.isin(self.leaf_node, self.upper)]})
+
+class _Closest:
+    """What ends the room of each rack first, of everything offered; of equals what was offered first."""
+
+    def __init__(self, racks: int) -> None:
+        self.room = np.full(racks, np.inf)
+        self.node, self.failure = np.full(racks, -1, dtype=np.int64), np.full(racks, -1, dtype=np.int64)
+
+    def offer(self, rack: IntArray, room: FloatArray, node: IntArray, failure: IntArray) -> None:
+        order = np.lexsort((node, room))[::-1]  # the closest is written last
+        rack, room, node, failure = rack[order], room[order], node[order], failure[order]
+        kept = room < self.room[rack]
+        rack = rack[kept]
+        self.room[rack], self.node[rack], self.failure[rack] = room[kept], node[kept], failure[kept]
+
+
+def _over(here: FloatArray | float, there: FloatArray) -> FloatArray:
+    """Return here over there, inf over nothing."""
+    return np.divide(here, there, out=np.full(there.shape, np.inf), where=there > 0)
+
+
+def _times(headroom: FloatArray, ratio: FloatArray) -> FloatArray:
+    """Return headroom times ratio; an infinite ratio lets everything through, even where there is none."""
+    return np.where(np.isinf(ratio), np.inf, headroom * np.where(np.isinf(ratio), 1.0, ratio))
+
+
+def _chunks(count: int, size: int) -> Iterator[slice]:
+    """Yield slices of so many rows of a size that intermediate arrays stay small."""
+    step = max(1, CHUNK // max(size, 1))
+    for start in range(0, count, step):
+        yield slice(start, min(start + step, count))

@@ -99,7 +99,7 @@ def rows_clean(model: type[models.Model], rows: Rows, errors: Errors) -> None:
             _own_clean(index, row, errors)
     for test, names, message in _rules_of(model):
         for index, row in rows.items():
-            if test(row.__dict__) is False and not errors.touch(index, names):
+            if not errors.touch(index, names) and test(row.__dict__) is False:
                 errors.add(index, "", message)
 
 
@@ -135,6 +135,8 @@ def _value_clean(field: Any, raw: Any) -> tuple[Any, Sequence[str]]:
         field.run_validators(value)
     except ValidationError as error:
         return raw, error.messages
+    if isinstance(field, models.ForeignKey) and not 0 <= value <= ID_MOST:
+        return raw, [_missing(field, value)]
     return value, ()
 
 
@@ -205,17 +207,17 @@ def rows_refer(model: type[models.Model], rows: Rows, columns: Columns, errors: 
             and not errors.touch(index, (field.name,))
             and (index not in columns or name in columns[index])
         }
-        ids = {pk for pk in asked.values() if 0 <= pk <= ID_MOST}
+        ids = set(asked.values())
         there = field.related_model._default_manager.filter(pk__in=among(ids))
         known = set(there.values_list("pk", flat=True)) if ids else set()
         for index, pk in asked.items():
             if pk not in known:
-                message = field.error_messages["invalid"] % _missing(field, pk)
-                errors.add(index, field.name, message)
+                errors.add(index, field.name, _missing(field, pk))
 
 
-def _missing(field: Any, pk: int) -> Mapping[str, Any]:
-    return {"model": field.related_model._meta.verbose_name, "pk": pk, "field": "id", "value": pk}
+def _missing(field: Any, pk: int) -> str:
+    facts = {"model": field.related_model._meta.verbose_name, "pk": pk, "field": "id", "value": pk}
+    return str(field.error_messages["invalid"] % facts)
 
 
 @cache

@@ -8,6 +8,7 @@ from django.http import HttpRequest
 from scenarios.models import (
     CalibrationChange,
     CalibrationVersion,
+    ImportJob,
     RatingBatch,
     Report,
     Run,
@@ -128,3 +129,13 @@ class CalibrationChangeAdmin(KeptAdmin):
 
     list_display = ["id", "version", "owner", "created_at"]
     list_select_related = ["version", "owner"]
+
+
+@admin.register(ImportJob)
+class ImportJobAdmin(KeptAdmin):
+    """Imports."""
+
+    list_display = ["id", "file_name", "entry", "owner", "dry_run", "status", "written", "created_at"]
+    list_filter = ["status", "dry_run"]
+    list_select_related = ["owner"]
+    exclude = ["report"]

@@ -6,14 +6,17 @@ The broker carries ids. Losing it, or a worker, loses nothing but time: see docs
 import logging
 import os
 import socket
+import threading
 import uuid
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
 
 from celery import current_app
 from django.conf import settings
+from django.db import InterfaceError, OperationalError, connection
 from django.db.models import F, Q
 from django.utils import timezone
 from kombu.exceptions import OperationalError as BrokerError
@@ -94,10 +97,57 @@ class Queue:
         ):
             raise ClaimLostError(row_id)
 
-    def fail(self, row_id: int, claim: uuid.UUID, *, error: str) -> None:
+    @contextmanager
+    def held(self, row_id: int, claim: uuid.UUID) -> Iterator[Callable[[float, str], None]]:
+        """Hold the lease through a long transaction, from a thread with a connection of its own.
+
+        Yields the progress report of meanwhile, which raises ClaimLostError once the row is not ours any more. Where a
+        database takes one writer at a time nobody else can claim the row meanwhile, and nothing is renewed.
+        """
+        if connection.vendor == "sqlite":
+            yield lambda _progress_ratio, _stage: None
+            return
+        ended, lost = threading.Event(), threading.Event()
+        latest: list[tuple[float, str]] = []
+
+        def report(progress_ratio: float, stage: str) -> None:
+            latest[:] = [(progress_ratio, stage)]
+            if lost.is_set():
+                raise ClaimLostError(row_id)
+
+        def renew() -> None:
+            while not ended.wait(min(0.5, settings.RUN_LEASE_S / 4)):
+                progress_ratio, stage = latest[0] if latest else (0.0, "write")
+                try:
+                    self.report(row_id, claim, progress_ratio=progress_ratio, stage=stage)
+                except ClaimLostError:
+                    lost.set()
+                    break
+                except (OperationalError, InterfaceError) as error:
+                    logger.warning("%s %s skips a heartbeat: %s", self.name, row_id, error)
+                    connection.close()
+            connection.close()
+
+        thread = threading.Thread(target=renew, daemon=True)
+        thread.start()
+        try:
+            yield report
+        finally:
+            ended.set()
+            thread.join()
+
+    def fail(self, row_id: int, claim: uuid.UUID, *, error: str, **values: Any) -> None:
         """End a row that cannot be answered, with the reason."""
         self._mine(row_id, claim).update(
-            status=Claimed.Status.FAILED, error=error, finished_at=timezone.now(), stage=""
+            status=Claimed.Status.FAILED, error=error, finished_at=timezone.now(), stage="", **values
+        )
+
+    def cancel(self, row_id: int) -> bool:
+        """End a row that nobody wants any more; False if it has ended. Its worker notices at its next report."""
+        return bool(
+            self._rows(pk=row_id, status__in=(Claimed.Status.QUEUED, Claimed.Status.RUNNING)).update(
+                status=Claimed.Status.CANCELLED, finished_at=timezone.now(), stage="", claim=None
+            )
         )
 
     def sweep(self) -> int:

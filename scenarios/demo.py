@@ -1,12 +1,14 @@
 """The demo's questions: one capacity and one migration scenario, asked once, and a weekly report."""
 
+from dataclasses import replace
 from datetime import date
 
 from django.contrib.auth import get_user_model
 from django.db import transaction
 from django.utils import timezone
 
-from fleet.demo import demo_fleet_load, demo_fleet_remove, demo_is_loaded
+from fleet.audit import author_current, writing_as
+from fleet.demo import DEMO_WHY, demo_fleet_load, demo_fleet_remove, demo_is_loaded
 from scenarios.demand import month_add, month_first
 from scenarios.deployments import deployments_make
 from scenarios.models import Report, Run, Scenario, Schedule
@@ -23,7 +25,8 @@ def demo_load(start: date | None = None) -> bool:
     first = month_first(start or timezone.localdate())
     with transaction.atomic():
         demo_fleet_load(first)
-        deployments_make(first)
+        with writing_as(replace(author_current(), why=DEMO_WHY)):
+            deployments_make(first)
         ends_on = month_add(first, MONTHS - 1)
         for name, kind, note in (
             ("Demo: how long does the fleet last?", Scenario.Kind.CAPACITY, "Every service, as it is growing now."),

@@ -6,12 +6,11 @@ from dataclasses import dataclass
 import numpy as np
 
 from accelerator.units import Z90
+from fleet.slips import slip_days
 from fleet.snapshot import DeliveryFact, FloatArray, IntArray
 from scenarios.demand import demand_request_s, growth_at
 from scenarios.plans import Problem
 
-SLIP_LEAST_DAYS = 0.01  # a median slip below this is none
-SLIP_FARTHEST_DAYS = 73_000.0  # two centuries: beyond every horizon; a wide band's far end leaves the range of integers
 GROWTH_SHARED_RATIO = 0.5  # share of the variance of growth that all services have in common: one market
 FILL_CONCENTRATION = 20.0  # how tightly the arriving share clusters about its expectation (Beta a + b)
 
@@ -77,17 +76,6 @@ def _fill_draw(delivery: DeliveryFact, rng: np.random.Generator) -> float:
     share = min(max(delivery.fill_ratio, 1e-6), 1 - 1e-6)
     drawn = float(rng.beta(share * FILL_CONCENTRATION, (1 - share) * FILL_CONCENTRATION))
     return delivery.fill_ratio if delivery.fill_ratio in {0.0, 1.0} else drawn
-
-
-def slip_days(delivery: DeliveryFact, z: float) -> float:
-    """Return how late a delivery comes at a standard normal deviate. [d]
-
-    Lognormal through P50 and P90 where half of the deliveries are late at all; else the late half of a normal.
-    """
-    if delivery.slip_p50_days >= SLIP_LEAST_DAYS:
-        slip = delivery.slip_p50_days * math.exp(z / Z90 * math.log(delivery.slip_p90_days / delivery.slip_p50_days))
-        return min(slip, SLIP_FARTHEST_DAYS)
-    return max(0.0, z) / Z90 * delivery.slip_p90_days
 
 
 def _future(

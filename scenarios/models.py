@@ -7,6 +7,8 @@ from django.core.validators import MaxValueValidator, MinValueValidator
 from django.db import models
 from django.db.models import F, Q
 
+from fleet.audit import REQUEST_MOST, WHY_MOST
+from fleet.inventory import INVENTORY
 from fleet.models.versioned import Versioned
 
 
@@ -345,3 +347,101 @@ class CalibrationChange(models.Model):
 
     def __str__(self) -> str:
         return f"{self.version or 'the published fit'} in use"
+
+
+class ImportUpload(models.Model):
+    """The bytes of a file to be imported, kept where every worker reaches them until its imports have ended."""
+
+    size_byte = models.PositiveBigIntegerField(editable=False, help_text="[byte]")
+    sha256 = models.CharField(max_length=64, editable=False)
+    created_at = models.DateTimeField(auto_now_add=True)
+
+    class Meta:
+        ordering = ["-id"]
+
+    def __str__(self) -> str:
+        return f"upload {self.pk}"
+
+
+class ImportChunk(models.Model):
+    """A piece of an upload, in the order of its number."""
+
+    upload = models.ForeignKey(ImportUpload, models.CASCADE, related_name="chunks")
+    number = models.PositiveIntegerField(editable=False)
+    data = models.BinaryField(editable=False)
+
+    class Meta:
+        ordering = ["upload", "number"]
+        constraints = [models.UniqueConstraint(fields=["upload", "number"], name="chunk_once_per_upload")]
+
+    def __str__(self) -> str:
+        return f"chunk {self.number} of upload {self.upload_id}"
+
+
+class ImportJob(Claimed):
+    """A file on its way into the fleet, as the account that uploaded it may write. All of it or nothing."""
+
+    class Mode(models.TextChoices):
+        UPSERT = "upsert", "make new rows and edit those that are there"
+        CREATE = "create", "make new rows only"
+        UPDATE = "update", "edit rows that are there only"
+
+    WHOLE = "all"
+    """In place of an entry: every table that the file holds."""
+
+    owner = models.ForeignKey(settings.AUTH_USER_MODEL, models.SET_NULL, null=True, editable=False)
+    entry = models.CharField(max_length=32, editable=False, help_text="Kind of row, as hosts; all: a whole fleet.")
+    mode = models.CharField(max_length=6, choices=Mode.choices, default=Mode.UPSERT, editable=False)
+    dry_run = models.BooleanField(default=False, editable=False, help_text="Finds out all, and writes nothing.")
+    why = models.CharField(max_length=WHY_MOST, blank=True, editable=False, help_text="Kept in the log of changes.")
+    request_id = models.CharField(
+        max_length=REQUEST_MOST, editable=False, help_text="Of the request that asked; its change sets carry it."
+    )
+    regions = models.JSONField(
+        null=True, editable=False, help_text="Slugs of the regions that the account was limited to; empty: of all."
+    )
+    file_name = models.CharField(max_length=255, editable=False)
+    size_byte = models.PositiveBigIntegerField(editable=False, help_text="Of the file. [byte]")
+    sha256 = models.CharField(max_length=64, editable=False, help_text="Of the file.")
+    upload = models.ForeignKey(ImportUpload, models.SET_NULL, null=True, editable=False, related_name="jobs")
+    applies = models.ForeignKey(
+        "self",
+        models.SET_NULL,
+        null=True,
+        editable=False,
+        related_name="applied_by",
+        help_text="Dry run whose file it writes.",
+    )
+    counts = models.JSONField(default=dict, editable=False, help_text="By kind: created, updated, unchanged, refused.")
+    errors_total = models.PositiveIntegerField(null=True, editable=False, help_text="Empty until it is known. [-]")
+    written = models.BooleanField(default=False, editable=False, help_text="Whether rows of the fleet were written.")
+    report = models.JSONField(null=True, editable=False, help_text="Its first changes and errors.")
+    created_at = models.DateTimeField(auto_now_add=True)
+
+    class Meta:
+        ordering = ["-id"]
+        verbose_name = "import"
+        indexes = [models.Index(fields=["status", "heartbeat_at"]), models.Index(fields=["owner", "status"])]
+        permissions = [("oversee_importjob", "Can see the imports of others")]
+        constraints = [
+            models.CheckConstraint(
+                condition=~Q(status="done") | Q(report__isnull=False, errors_total__isnull=False),
+                name="import_done_has_a_report",
+            ),
+            models.CheckConstraint(
+                condition=Q(written=False) | Q(dry_run=False, status="done"), name="import_written_is_done"
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return f"import {self.pk} of {self.file_name}"
+
+    @property
+    def tables(self) -> dict[str, dict[str, int]]:
+        """Counts by kind, in the order of the inventory: a database may keep its own."""
+        return {name: self.counts[name] for name in INVENTORY if name in self.counts}
+
+    @property
+    def is_sound(self) -> bool:
+        """Whether all of the file was looked at, and nothing in it is wrong."""
+        return self.status == self.Status.DONE and self.errors_total == 0

@@ -19,16 +19,17 @@ from accelerator import RATING_VERSION, Band
 from accelerator.calibration import calibration_summary
 from accelerator.serving_calibration import CORE
 from accelerator.units import Z90
-from fleet.fits import stops
-from fleet.selectors import snapshot_take
-from fleet.snapshot import FleetSnapshot, SiteFact
+from fleet.fits import Fit, FitStop
+from fleet.room import Room
+from fleet.selectors import snapshot_cached
+from fleet.snapshot import FleetSnapshot, FloatArray, SiteFact
 from scenarios.accuracy import SCHEME, held_rows
 from scenarios.calibrations import InUse
 from scenarios.capacity import band_of, plan_capacity
 from scenarios.checks import DAY_FIRST, DAY_LAST
 from scenarios.demand import month_add, month_label
 from scenarios.engine import ENGINE_VERSION, Inputs, problem_build
-from scenarios.futures import Future, future_draw, future_expected
+from scenarios.futures import Future, future_draw
 from scenarios.plans import MonthBand, Problem
 from scenarios.ratings import RatingTable, allowed_take, engines_in_use, rates_basis, rating_rows
 from scenarios.supply import Floor, Ground
@@ -66,7 +67,7 @@ def capacity_query(question: CapacityQuestion) -> dict[str, Any]:
     """
     if not DAY_FIRST <= question.as_of <= DAY_LAST:
         raise ValidationError({"as_of": f"a day from {DAY_FIRST} to {DAY_LAST} is needed"})
-    snapshot = snapshot_take(question.as_of)
+    snapshot = snapshot_cached(question.as_of)
     check_question(question, snapshot)
     in_use = engines_in_use()
     versions = [ENGINE_VERSION, RATING_VERSION, in_use.as_dict() if in_use else None]
@@ -109,26 +110,27 @@ def capacity_answer(question: CapacityQuestion, snapshot: FleetSnapshot, in_use:
     regions = sorted({snapshot.sites[at].region for at in sites})
     problem, table = _problem(question, snapshot, regions, in_use)
     ground = Ground(snapshot, problem.months)
-    expected = future_expected(problem)
     futures = [future_draw(problem, index) for index in range(problem.draws)]
-    hosts = _room(ground, expected, sites, kind)
-    hosts_drawn = np.array([_room(ground, future, sites, kind) for future in futures], dtype=np.float64)
-    spread, tok_s, rating = band_of(hosts_drawn, expected=hosts), None, None
-    fits = Band(*(math.floor(value) for value in (spread.p10, spread.p50, spread.p90)))  # whole hosts
+    fits, hosts_drawn, stops = _room(ground, futures, sites, kind)
+    tok_s, rating = None, None
     if question.service is not None:
         at = [fact.slug for fact in snapshot.services].index(question.service)
         rating = _rating(snapshot, table, problem, at, kind)
-        rates = np.array([future.rate_tok_s[at, kind] for future in (*futures, expected)]) * rating["allowed"]
-        tok_s = band_of(hosts_drawn * rates[:-1], expected=hosts * float(rates[-1]))
-    none_comes = replace(expected, arrival_hosts=np.zeros_like(expected.arrival_hosts))
+        rates = np.array([future.rate_tok_s[at, kind] for future in futures]) * rating["allowed"]
+        tok_s = band_of(hosts_drawn * rates, expected=0.0)
+    in_scope = np.isin(snapshot.rack_site, sites)
+    standing = Room(snapshot, question.as_of).fit(snapshot.kinds[kind], in_scope)
     run_out, by_region = _run_outs(problem, regions, in_use)
     return {
         "question": {**asdict(question), "as_of": question.as_of.isoformat()},
         "fits": fits.as_dict(),
-        "fits_without_deliveries": int(_room(ground, none_comes, sites, kind)),
+        "fits_without_deliveries": standing.count,
         "tok_s": tok_s.as_dict() if tok_s else None,
         "rating": rating,
-        "binding": _binding(ground, expected, sites, kind),
+        "binding": [
+            {"constraint": stop.constraint, "object": stop.object, "failure": stop.failure, "share": stop.share_ratio}
+            for stop in stops
+        ],
         "run_out": run_out,
         "run_out_regions": by_region,
         "sure": {
@@ -196,27 +198,35 @@ def _problem(
     return replace(problem, months=months, allowed=allowed), table
 
 
-def _room(ground: Ground, future: Future, sites: Sequence[int], kind: int) -> float:
-    """Return how many more hosts the racks of the sites take once what is due has been racked. [-]"""
-    floor = Floor(ground, future)
-    floor.arrive(0)
-    return float(sum(floor.room(0, site, kind).sum() for site in sites))
+def _room(
+    ground: Ground, futures: Sequence[Future], sites: Sequence[int], kind: int
+) -> tuple[Band, FloatArray, Sequence[FitStop]]:
+    """Return how many more hosts the racks of the sites take once what is due has been racked, and what stops the next.
 
-
-def _binding(ground: Ground, expected: Future, sites: Sequence[int], kind: int) -> list[dict[str, Any]]:
-    """Return what stops the next host over the racks in scope; a scope without a rack says so."""
-    floor = Floor(ground, expected)
-    floor.arrive(0)
-    snapshot = ground.snapshot
-    racks = np.flatnonzero(np.isin(snapshot.rack_site, sites) & snapshot.rack_open(snapshot.as_of))
-    if not len(racks):
-        return [{"constraint": "no_rack", "object": "", "share": 1.0}]
-    free_w, free_u = floor.free(0, racks)
-    fact = snapshot.kinds[kind]
-    return [
-        {"constraint": stop.constraint, "object": snapshot.rack_slugs[racks[stop.rack]], "share": stop.share_ratio}
-        for stop in stops(free_w=free_w, free_u=free_u, host_w=fact.power_w, host_u=fact.height_u)
-    ]
+    The futures are put in order by what cabinets and heights alone would take. Of those at P10, P50 and P90 the answer
+    is exact, with all that racks share; the others are read between them. What stops the next is that of P50.
+    """
+    snapshot, day = ground.snapshot, ground.months[0]
+    racks = np.isin(snapshot.rack_site, sites)
+    if not (racks & snapshot.rack_open(day)).any():
+        return Band.exact(0), np.zeros(len(futures)), [FitStop("no_rack", "", "", 1.0, 0)]
+    floors = [Floor(ground, future) for future in futures]
+    for floor in floors:
+        floor.arrive(0)
+    order = np.argsort([sum(floor.room(0, site, kind).sum() for site in sites) for floor in floors], kind="stable")
+    marks = [math.ceil(share * len(floors)) - 1 for share in (0.1, 0.5, 0.9)]
+    known: dict[bytes, Fit] = {}
+    exact = []
+    for mark in marks:
+        racked = floors[order[mark]].racked
+        key = racked.tobytes()
+        if key not in known:
+            known[key] = Room(snapshot, day, racked).fit(snapshot.kinds[kind], racks)
+        exact.append(known[key])
+    counts = sorted(fit.count for fit in exact)
+    drawn = np.zeros(len(floors))
+    drawn[order] = np.interp(np.arange(len(floors)), marks, counts)
+    return Band(*counts), drawn, exact[1].stops
 
 
 def _rating(snapshot: FleetSnapshot, table: RatingTable, problem: Problem, service: int, kind: int) -> dict[str, Any]:
@@ -260,7 +270,8 @@ def _assumptions(
 ) -> list[str]:
     lines = [
         "Deliveries due by the day, with their slip and fill, are racked first; the band of what fits is theirs.",
-        "A host counts with the power to plan with, and racks with their limit with one feed lost.",
+        "A host counts with the power to plan with; racks, feeds and all above them keep within their limits, now and "
+        "after any single failure, and so does cooling.",
         *rates,
         f"Run-out: {RESERVE_RATIO:.0%} of every host is kept free, {DRAWS} futures, seed {SEED}, "
         f"{HORIZON_MONTHS} months; a site runs out with its region, whose hosts share the load.",

@@ -18,10 +18,10 @@ from django.db.models.fields.json import KeyTransform
 from fleet.access import region_limit, regions_seen, rows_seen
 from fleet.inventory import BY_KIND
 from fleet.models import Service, Site
-from fleet.selectors import snapshot_take
+from fleet.selectors import snapshot_cached
 from fleet.snapshot import DAY_MIN, FleetSnapshot
 from scenarios.checks import DAY_FIRST, DAY_LAST
-from scenarios.models import Report, Run, Scenario, Schedule, Trace
+from scenarios.models import ImportJob, Report, Run, Scenario, Schedule, Trace
 from scenarios.queries import CapacityQuestion, capacity_answer, capacity_query, check_question
 from scenarios.ratings import engines_in_use
 
@@ -101,6 +101,20 @@ def traces_seen(rows: QuerySet[Trace], user: Account) -> QuerySet[Trace]:
     return rows.filter(Q(owner_id=getattr(user, "pk", None) or 0) | Q(pk__in=_scenarios(user).values("trace")))
 
 
+def imports_seen(rows: QuerySet[ImportJob], user: Account) -> QuerySet[ImportJob]:
+    """Return the account's own imports, or all for who oversees them.
+
+    With a limit, those alone that were limited to the same regions, fewer or none: what they tell of lies there.
+    """
+    known: Any = user
+    if region_limit(user) is not None:
+        within = Q(NamesWithin("regions", tuple(regions_seen(user)))) | Q(regions=[])
+        return rows.filter(within, owner_id=known.pk or 0)
+    if user is None or known.has_perm("scenarios.oversee_importjob"):
+        return rows
+    return rows.filter(owner_id=known.pk or 0)
+
+
 def _scenarios(user: Account) -> QuerySet[Scenario]:
     return scenarios_seen(Scenario.objects.order_by(), user)
 
@@ -111,6 +125,7 @@ RULES: Mapping[type[Model], Callable[[Any, Account], Any]] = {
     Run: runs_seen,
     Report: reports_seen,
     Trace: traces_seen,
+    ImportJob: imports_seen,
 }
 
 
@@ -170,7 +185,7 @@ def capacity_query_seen(question: CapacityQuestion, user: Account) -> dict[str, 
     if not DAY_FIRST <= question.as_of <= DAY_LAST:
         raise ValidationError({"as_of": f"a day from {DAY_FIRST} to {DAY_LAST} is needed"})
     regions = frozenset(regions_seen(user))
-    snapshot = snapshot_within(snapshot_take(question.as_of), regions)
+    snapshot = snapshot_within(snapshot_cached(question.as_of), regions)
     known = replace(
         snapshot,
         sites=tuple(site for site in snapshot.sites if site.region in regions),

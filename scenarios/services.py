@@ -10,7 +10,6 @@ from django.conf import settings
 from django.contrib.auth.models import User
 from django.db import transaction
 from django.db.models import Model, ProtectedError
-from django.utils import timezone
 from kombu.exceptions import OperationalError as BrokerError
 
 from accelerator import Workload, workload_parse
@@ -118,11 +117,7 @@ def run_finish(run_id: int, claim: uuid.UUID, *, result: Mapping[str, Any]) -> N
 
 def run_cancel(run: Run) -> bool:
     """End a run that nobody wants any more. Its worker notices at its next report."""
-    return bool(
-        Run.objects.filter(pk=run.pk, status__in=(Run.Status.QUEUED, Run.Status.RUNNING)).update(
-            status=Run.Status.CANCELLED, finished_at=timezone.now(), stage="", claim=None
-        )
-    )
+    return RUNS.cancel(run.pk)
 
 
 def worker_is_reachable(*, timeout_s: float = 2.0) -> str | None:

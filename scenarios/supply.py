@@ -26,8 +26,8 @@ class Ground:
 
     Attributes
     ----------
-    hosts : int64[T, R, K]
-        Hosts that stand in each rack in each month. [-]
+    hosts, site_hosts : int64[T, R, K], int64[T, sites, K]
+        Hosts that stand in each rack, and at each site, in each month. [-]
     free_w, free_u : float64[T, R], int64[T, R]
         Power and height that stay free from the month on, hosts dated later included; 0 in a closed rack. [W], [U]
     """
@@ -37,6 +37,9 @@ class Ground:
         self.hosts = np.stack([snapshot.rack_hosts(month) for month in months])
         self._open = np.stack([snapshot.rack_open(month) for month in months])
         self.racks_of_site = tuple(np.flatnonzero(snapshot.rack_site == at) for at in range(len(snapshot.sites)))
+        self.site_hosts = np.zeros((len(months), len(snapshot.sites), len(snapshot.kinds)), dtype=np.int64)
+        for at, racks in enumerate(self.racks_of_site):
+            self.site_hosts[:, at] = self.hosts[:, racks].sum(axis=1)
         self.free_w, self.free_u = self.free(np.arange(len(snapshot.rack_slugs)), self.hosts)
         site_at = {site.slug: at for at, site in enumerate(snapshot.sites)}
         kind_at = {kind.slug: at for at, kind in enumerate(snapshot.kinds)}
@@ -65,16 +68,25 @@ class Ground:
 
 
 class Floor:
-    """One future's racks, walked month by month: deliveries go into racks, or wait for power and height."""
+    """One future's racks, walked month by month: deliveries go into racks, or wait for power and height.
+
+    Attributes
+    ----------
+    racked : int64[R, K]
+        Delivered hosts that have gone into each rack so far. [-]
+    waiting : int64[sites, K]
+        Delivered hosts that have found no rack. [-]
+    """
 
     def __init__(self, ground: Ground, future: Future) -> None:
         self._ground, self._future = ground, future
         self._free_w, self._free_u = ground.free_w, ground.free_u  # never written to: replaced where hosts leave
         shape = ground.hosts.shape[1:]
-        self._added = np.zeros(shape, dtype=np.int64)
+        self.racked = np.zeros(shape, dtype=np.int64)
         self._removed: dict[tuple[int, int], IntArray] = {}  # (rack, kind): hosts switched off, by month
         self._arrived = np.zeros(len(future.arrival_day), dtype=bool)
         self.waiting = np.zeros((len(ground.snapshot.sites), shape[1]), dtype=np.int64)
+        self._site_racked = np.zeros_like(self.waiting)
 
     def arrive(self, month: int) -> None:
         """Rack what has waited, then what has come by the first day of the month, in order of arrival."""
@@ -94,7 +106,8 @@ class Floor:
 
     def _rack(self, month: int, site: int, kind: int) -> None:
         placed = hosts_place(wanted=int(self.waiting[site, kind]), room=self.room(month, site, kind))
-        self._added[self._ground.racks_of_site[site], kind] += placed
+        self.racked[self._ground.racks_of_site[site], kind] += placed
+        self._site_racked[site, kind] += placed.sum()
         self.waiting[site, kind] -= placed.sum()
 
     def room(self, month: int, site: int, kind: int) -> IntArray:
@@ -105,7 +118,7 @@ class Floor:
 
     def free(self, month: int, racks: IntArray) -> tuple[FloatArray, IntArray]:
         """Return the power and the height still free in some racks, float64 and int64[racks]. [W], [U]"""
-        snapshot, added = self._ground.snapshot, self._added[racks]
+        snapshot, added = self._ground.snapshot, self.racked[racks]
         return (
             self._free_w[month][racks] - added @ snapshot.kind_power_w,
             self._free_u[month][racks] - added @ snapshot.kind_height_u,
@@ -163,11 +176,9 @@ class Floor:
 
     def hosts(self, month: int) -> IntArray:
         """Return the hosts that stand at each site by kind, int64[sites, K]. [-]"""
-        standing = self._ground.hosts[month] + self._added
+        total: IntArray = self._ground.site_hosts[month] + self._site_racked
         for (rack, kind), gone in self._removed.items():
-            standing[rack, kind] -= gone[month]
-        total = np.zeros((len(self._ground.snapshot.sites), standing.shape[1]), dtype=np.int64)
-        np.add.at(total, self._ground.snapshot.rack_site, standing)
+            total[self._ground.snapshot.rack_site[rack], kind] -= gone[month]
         return total
 
     def power_w(self, month: int) -> FloatArray:
@@ -184,7 +195,11 @@ class Floor:
         kind, waits = snapshot.kinds[at], int(self.waiting[site, at])
         room = int(self.room(month, site, at).sum())
         if room and not waits:
-            return Bind(CHIPS, "", f"{name}: racks take {room} more {kind.slug}; no more have been delivered")
+            return Bind(
+                CHIPS,
+                "",
+                f"{name}: cabinets have power and height for {room} more {kind.slug}; no more have been delivered",
+            )
         free_w, free_u = self.free(month, racks)
         first = stops(free_w=free_w, free_u=free_u, host_w=kind.power_w, host_u=kind.height_u)[0]
         rack = snapshot.rack_slugs[int(racks[first.rack])]

@@ -15,6 +15,7 @@ from django.utils import timezone
 
 from scenarios.claims import ClaimLostError, Queue
 from scenarios.engine import run_compute
+from scenarios.imports import IMPORTS, import_compute
 from scenarios.models import Run
 from scenarios.rating_store import BATCHES, batch_compute
 from scenarios.schedules import schedules_fire
@@ -57,6 +58,16 @@ def ratings_execute(batch_id: int) -> None:
         BATCHES.finish(batch_id, claim, rated=counts.rated, refused=counts.refused)
 
 
+@shared_task(acks_late=True, ignore_result=True)
+def import_execute(job_id: int) -> None:
+    """Claim an import, read its file and write it. Safe to deliver twice, and to kill at any moment."""
+    claim = IMPORTS.claim(job_id)
+    if claim is None:
+        return
+    with _attempt(IMPORTS, job_id, claim) as report:
+        import_compute(job_id, claim, on_progress=report)
+
+
 @shared_task(ignore_result=True)
 def sweep() -> None:
     """The one tick: fire due schedules, send again what was lost, and show that a worker lives."""
@@ -64,6 +75,7 @@ def sweep() -> None:
     RUNS.sweep()
     PARTS.sweep()
     BATCHES.sweep()
+    IMPORTS.sweep()
     cache.set(WORKER_HEARTBEAT_KEY, timezone.now().isoformat(), timeout=None)
 
 
@@ -86,7 +98,8 @@ def _attempt(queue: Queue, row_id: int, claim: UUID) -> Iterator[Callable[[float
 def _reporter(queue: Queue, row_id: int, claim: UUID) -> Callable[[float, str], None]:
     """Return a progress report that renews the lease, at most a few times per lease: each one is a write.
 
-    While the lease holds, a database that does not take the write costs one heartbeat, not the attempt.
+    While the lease holds, a database that does not take the write costs one heartbeat, not the attempt. Where it takes
+    one writer at a time, nobody else claims the row either while another writes.
     """
     every_s, last_s, last_stage = min(0.5, settings.RUN_LEASE_S / 4), 0.0, ""
     lease_from_s = time.monotonic()
@@ -99,7 +112,8 @@ def _reporter(queue: Queue, row_id: int, claim: UUID) -> Callable[[float, str], 
             try:
                 queue.report(row_id, claim, progress_ratio=progress_ratio, stage=stage)
             except (OperationalError, InterfaceError) as error:  # locked for a moment, or restarting
-                if time.monotonic() - lease_from_s >= settings.RUN_LEASE_S:
+                is_locked = connection.vendor == "sqlite" and "locked" in str(error)
+                if not is_locked and time.monotonic() - lease_from_s >= settings.RUN_LEASE_S:
                     raise
                 logger.warning("%s %s skips a heartbeat: %s", queue.name, row_id, error)
                 connection.close_if_unusable_or_obsolete()

@@ -12,6 +12,7 @@ from collections import Counter
 from pathlib import Path
 from urllib.parse import urlsplit, urlunsplit
 
+import hypothesis
 import psycopg
 import pytest
 import redis
@@ -29,6 +30,9 @@ SHARED_DATA = ROOT.parent / "shared" / "data"
 CHROMIUM = Path("/usr/bin/chromium")
 REQUIRED_MARKS = set(os.environ.get("TESTS_REQUIRE", "").replace(",", " ").split())  # these may not be skipped here
 PROCESS = os.environ.get("PYTEST_XDIST_WORKER", "main")
+
+hypothesis.settings.register_profile("every run draws the same", derandomize=True, database=None)
+hypothesis.settings.load_profile("every run draws the same")
 
 
 # --- skips: three marks may skip, each for one stated reason; every other skip is a failure ---------------------------

@@ -71,6 +71,9 @@ API: Mapping[tuple[str, str], Rule] = {
     ("api:capacity-query", "POST"): READ,
     ("api:accuracy", "GET"): READ,
     ("api:exchange-ratios", "GET"): READ,
+    # whose site, node or rack they are about is a parameter: what is foreign is 400 there, as tests of each say
+    **{(f"api:{name}", "GET"): READ for name in ("fits", "power-loads", "cooling-loads", "rack-loads", "timeline")},
+    ("api:blast-radius", "GET"): READ,
     ("api:chip-list", "GET"): READ,
     ("api:chip-detail", "GET"): READ,
     ("api:llm-model-list", "GET"): READ,
@@ -79,6 +82,12 @@ API: Mapping[tuple[str, str], Rule] = {
     ("api:changeset-detail", "GET"): READ_ONE,
     ("api:changeset-rows", "GET"): READ_ONE,
     ("api:changeset-undo", "POST"): Rule(rules_of("operator"), object="address"),  # of racks, that is
+    ("api:importjob-list", "GET"): READ,
+    ("api:importjob-list", "POST"): Rule(rules_of("planner", "operator")),
+    ("api:importjob-detail", "GET"): READ,  # one's own; those of others are 404, but for an admin
+    ("api:importjob-errors-csv", "GET"): READ,
+    ("api:importjob-cancel", "POST"): Rule(rules_of("planner", "operator")),
+    ("api:importjob-apply", "POST"): Rule(rules_of("planner", "operator")),
     ("api:scenario-list", "GET"): READ,
     ("api:scenario-list", "POST"): PLAN,
     ("api:scenario-detail", "GET"): READ_ONE,
@@ -119,8 +128,57 @@ API: Mapping[tuple[str, str], Rule] = {
     ("api:token-detail", "DELETE"): Rule(),
 }
 
-MATRIX: Mapping[tuple[str, str], Rule] = {**API}
-"""The one table. Pages and the administration are added here, by the names of their routes."""
+OPERATE, OPERATE_ONE = Rule(rules_of("operator")), Rule(rules_of("operator"), object="address")
+PAGES: Mapping[tuple[str, str], Rule] = {
+    # whose row a list, a form or an undo is about: a rack's, in the addresses that the test tries
+    **{
+        (f"dashboard:{name}", "GET"): READ
+        for name in (
+            *("overview", "runs_active", "fleet", "timeline", "failure", "lists", "entry_list", "entry_csv", "changes"),
+            *("chips", "readiness", "readiness_csv", "ratings", "ratings_csv", "ratings_json"),
+            *("accuracy", "accuracy_csv", "accuracy_json"),
+            *("scenarios", "reports", "schedules", "imports", "import_job", "import_progress", "import_errors"),
+        )
+    },
+    **{
+        (f"dashboard:{name}", "GET"): READ_ONE
+        for name in (
+            *(
+                "site",
+                "power",
+                "cooling",
+                "network",
+                "tree_csv",
+                "hall",
+                "row",
+                "rack",
+                "host",
+                "card",
+                "entry_row",
+                "change_set",
+                "scenario",
+                "run",
+            ),
+            *("run_progress", "run_table_csv", "run_chart_json", "report", "report_html", "report_csv"),
+        )
+    },
+    **{("dashboard:entry_new", method): OPERATE for method in ("GET", "POST")},
+    **{(f"dashboard:{name}", m): OPERATE_ONE for name in ("entry_edit", "entry_delete") for m in ("GET", "POST")},
+    ("dashboard:change_undo", "POST"): OPERATE_ONE,
+    **{(f"dashboard:{name}", m): PLAN for name in ("scenario_new", "schedule_new") for m in ("GET", "POST")},
+    **{("dashboard:scenario_edit", method): PLAN_ONE for method in ("GET", "POST")},
+    **{(f"dashboard:{name}", "POST"): PLAN_ONE for name in ("scenario_run", "run_cancel", "schedule_switch")},
+    **{
+        (f"dashboard:{name}", "POST"): Rule(rules_of("planner", "operator"))
+        for name in ("imports", "import_apply", "import_cancel")
+    },
+    ("dashboard:calibration_use", "POST"): PLAN,
+    **{("dashboard:login", method): Rule(EVERYBODY) for method in ("GET", "POST")},
+    ("dashboard:logout", "POST"): Rule(EVERYBODY),
+}
+
+MATRIX: Mapping[tuple[str, str], Rule] = {**API, **PAGES}
+"""The one table. The administration asks for staff, and is tested by its own."""
 
 NOWHERE = ("api:unknown",)
 """What stands for every other address: 404, whoever asks."""

@@ -14,9 +14,8 @@ from django.db.models import Case, F, Q, QuerySet, When
 from django.db.models.functions import Collate
 
 from fleet.access import region_limit, rows_seen
-from fleet.exchange.books import book_write
 from fleet.exchange.columns import Column, columns_of
-from fleet.files import Row, csv_write, json_write, xlsx_write
+from fleet.files import Row, book_write, csv_write, json_write, xlsx_write
 from fleet.inventory import BY_KIND, INVENTORY, Entry, key_paths
 from fleet.models import Site
 from fleet.reading import one_view
@@ -64,7 +63,7 @@ FLEET = Scope()
 def entry_rows(entry: Entry, *, scope: Scope = FLEET, user: User = None) -> Iterator[Row]:
     """Yield the rows of an entry that an account sees, by their keys, in constant memory."""
     columns = columns_of(entry).values()
-    paths = [path for column in columns for path in _paths_shown(entry, column, user)]
+    paths = [path for column in columns for path in paths_shown(entry, column, user)]
     found = rows_seen(scope.rows(entry), user).order_by(*_by_key(entry.model)).values_list(*paths)
     for values in found.iterator(chunk_size=READ_ROWS):
         row: Row = {}
@@ -142,12 +141,20 @@ def _chunks_write(chunks: Iterable[bytes], path: Path) -> None:
         file.writelines(chunks)
 
 
-def _paths_shown(entry: Entry, column: Column, user: User) -> Sequence[Any]:
+def may_hide(entry: Entry, column: Column, user: User) -> bool:
+    """Return whether a row that an account sees may refer by a column to one that it does not see."""
+    target = column.target
+    if region_limit(user) is None or target is None or not BY_KIND[str(target._meta.model_name)].regions:
+        return False
+    return column.name not in {path.split("__")[0] for path in entry.regions}
+
+
+def paths_shown(entry: Entry, column: Column, user: User) -> Sequence[Any]:
     """Return what a column is read from; a row that may lie elsewhere, as an endpoint's service, only if it is seen."""
     limit, target = region_limit(user), column.target
-    places = BY_KIND[str(target._meta.model_name)].regions if target else ()
-    if limit is None or not places or column.name in {path.split("__")[0] for path in entry.regions}:
+    if limit is None or target is None or not may_hide(entry, column, user):
         return column.paths
+    places = BY_KIND[str(target._meta.model_name)].regions
     inside = reduce(or_, (Q(**{f"{column.name}__{path}__in": sorted(limit)}) for path in places))
     everywhere = Q(**{f"{column.name}__{path}__isnull": True for path in places})
     return [Case(When(inside | everywhere, then=F(path)), default=None) for path in column.paths]

@@ -5,11 +5,13 @@ transaction; the rules that take several rows (units of a rack, circles of suppl
 that stand and those written before. One error anywhere, and nothing is written.
 """
 
+import hashlib
+import json
 import os
 import re
 import uuid
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import closing
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, closing, nullcontext
 from dataclasses import dataclass, replace
 from datetime import date
 from decimal import Decimal
@@ -22,7 +24,7 @@ from fleet.audit import WHY_MOST, author_current, writing_as
 from fleet.checks import among
 from fleet.exchange.bundles import Part, parts_of
 from fleet.exchange.columns import UNSAID, Column, HeaderError, columns_of, header_read
-from fleet.exchange.exports import User
+from fleet.exchange.exports import User, may_hide
 from fleet.exchange.judging import Judge, Line, Mode, Step
 from fleet.exchange.lookups import KeysRead
 from fleet.exchange.reports import Counts, ImportChange, ImportFault, ImportReport
@@ -38,6 +40,29 @@ _OTHER_ROW = re.compile(r"Row (\d+) of this batch")
 Origin = str | os.PathLike[str] | BinaryIO
 
 
+@dataclass(frozen=True)
+class Observer:
+    """Who follows an import. What any of these raises ends it, and nothing is written.
+
+    `on_rows` is called every few thousand rows with the entry that is read and its rows so far; `writing` is entered
+    around the transaction; `on_written` is called at its end, inside of it, if the import is to stay.
+    """
+
+    on_rows: Callable[[str, int], None] = lambda _entry, _rows: None
+    writing: Callable[[], AbstractContextManager[None]] = nullcontext
+    on_written: Callable[[ImportReport], None] = lambda _report: None
+
+
+NOBODY = Observer()
+
+
+class FleetChangedError(ValueError):
+    """An import would not do any more what its dry run has shown."""
+
+    def __init__(self) -> None:
+        super().__init__("the fleet has changed since the dry run: try it again")
+
+
 def import_run(
     entry: Entry,
     source: Origin,
@@ -47,6 +72,8 @@ def import_run(
     mode: Mode = "upsert",
     user: User = None,
     limits: Limits = LIMITS,
+    observer: Observer = NOBODY,
+    confirmed: str = "",
 ) -> ImportReport:
     """Import a table of one entry: csv, xlsx, json or json lines; all of it or nothing.
 
@@ -62,10 +89,12 @@ def import_run(
         Whether rows may be edited and made, or only one of both; the other is then an error.
     user : account, optional
         Rows that it does not see are to it as missing. Whether it may write, the caller has asked.
+    confirmed : str, optional
+        `steps_sha256` of a dry run. Raises FleetChangedError, and writes nothing, where that of now differs.
     """
     name = name or _name(source)
     parts = [Part(entry, _opened(source), name, limits)]
-    return _Import(ImportReport(name, dry_run), mode, user).run(parts)
+    return _Import(ImportReport(name, dry_run), mode, user, observer, confirmed).run(parts)
 
 
 def import_read(
@@ -85,8 +114,10 @@ def fleet_import(
     mode: Mode = "upsert",
     user: User = None,
     limits: Limits = LIMITS,
+    observer: Observer = NOBODY,
+    confirmed: str = "",
 ) -> ImportReport:
-    """Import a whole fleet out of one file or folder: see `parts_of`. All of it or nothing."""
+    """Import a whole fleet out of one file or folder: see `parts_of`, `import_run`. All of it or nothing."""
     name = name or _name(source)
     report = ImportReport(name, dry_run)
     try:
@@ -94,6 +125,29 @@ def fleet_import(
     except FileError as error:
         report.fault_add(_file_fault("", error))
         return report
+    return _Import(report, mode, user, observer, confirmed).run(parts)
+
+
+def import_entries(entry: Entry | None, source: BinaryIO, *, name: str, limits: Limits = LIMITS) -> list[Entry]:
+    """Return the entries whose tables a file holds: the one named, or without one those of a whole fleet.
+
+    Raises FileError for a file whose size, type, bombs or headers an import would refuse; rows are not looked at.
+    """
+    parts = [Part(entry, source, name, limits)] if entry else parts_of(source, name=name, limits=limits)
+    for part in parts:
+        with part.opened() as table:
+            try:
+                header_read(part.entry, table.columns)
+            except HeaderError as error:
+                line = part.lines_before + 1
+                raise FileError(name, str(error), sheet=table.sheet, line=line, column=error.column) from error
+    return [part.entry for part in parts]
+
+
+def parts_import(
+    parts: Sequence[Part], report: ImportReport, *, mode: Mode = "upsert", user: User = None
+) -> ImportReport:
+    """Import tables, those first that others refer to; all of it or nothing. What is found goes to `report`."""
     return _Import(report, mode, user).run(parts)
 
 
@@ -114,11 +168,14 @@ class _Import:
     report: ImportReport
     mode: Mode
     user: User
+    observer: Observer = NOBODY
+    confirmed: str = ""
     sheet: str | None = None  # that is being read
 
     def run(self, parts: Sequence[Part]) -> ImportReport:
         """Read all; if it is sound and changes anything, write all."""
         self.read(parts)
+        self._confirm(self.report.steps_sha256)
         if self.report.sound and any(one.created or one.updated for one in self.report.counts.values()):
             self._write(parts)
             self.report.faults_sort()
@@ -126,12 +183,16 @@ class _Import:
 
     def read(self, parts: Sequence[Part]) -> ImportReport:
         """Judge every row, and count what it would do."""
+        digest = hashlib.sha256()
         with closing(KeysRead()) as keys:
             for part in parts:
                 self.report.counts[part.entry.name] = Counts()
                 judge = Judge(part.entry, self.mode, self.user, keys)
                 for lines in self._chunks(part):
-                    self._note(part, self._judged(part, judge, lines))
+                    steps = self._judged(part, judge, lines)
+                    self._note(part, steps)
+                    _digest_add(digest, part.entry, steps)
+        self.report.steps_sha256 = digest.hexdigest()
         self.report.faults_sort()
         return self.report
 
@@ -140,20 +201,32 @@ class _Import:
         author = author_current()
         self.report.request_id = author.request_id or uuid.uuid4().hex
         why = author.why or f"import of {Path(self.report.file).name}"[:WHY_MOST]
-        with writing_as(replace(author, why=why, request_id=self.report.request_id)), transaction.atomic():
+        signed = writing_as(replace(author, why=why, request_id=self.report.request_id))
+        digest = hashlib.sha256()
+        with self.observer.writing(), signed, transaction.atomic():
             for part in parts:
-                self._part_write(part)
+                self._part_write(part, digest)
                 if not self.report.sound:
                     break
+            self._confirm(digest.hexdigest())
             self.report.written = self.report.sound and not self.report.dry_run
+            if self.report.written:
+                self.observer.on_written(self.report)
             transaction.set_rollback(not self.report.written)
 
-    def _part_write(self, part: Part) -> None:
+    def _confirm(self, found: str) -> None:
+        """End an import that would do something else than what was confirmed."""
+        if self.confirmed and self.report.sound and found != self.confirmed:
+            raise FleetChangedError
+
+    def _part_write(self, part: Part, digest: "hashlib._Hash") -> None:
         """Write a table, many rows at once: checks look at what they are when all of these are written."""
         judge = Judge(part.entry, self.mode, self.user, None)
         steps: list[Step] = []
         for lines in self._chunks(part):
-            steps += (step for step in self._judged(part, judge, lines) if step.values)
+            judged = self._judged(part, judge, lines)
+            _digest_add(digest, part.entry, judged)
+            steps += (step for step in judged if step.values)
             if len(steps) >= WRITE_ROWS:
                 self._steps_write(part, steps)
                 steps = []
@@ -206,7 +279,8 @@ class _Import:
                 after = step.line.said
             else:
                 counts.updated += 1
-                before, after = {name: step.standing.values[name] for name in step.values}, step.values
+                old, hidden = step.standing.values, step.standing.hidden
+                before, after = {name: None if name in hidden else old[name] for name in step.values}, step.values
             self.report.change_add(
                 ImportChange(part.entry.name, step.line.number, step.line.key, _plain(before), _plain(after) or {})
             )
@@ -245,7 +319,9 @@ class _Import:
         except HeaderError as error:
             self._fault(part, part.lines_before + 1, error.column, str(error))
             return
-        for row in table:
+        for count, row in enumerate(table, 1):
+            if not count % CHUNK_ROWS:
+                self.observer.on_rows(part.entry.name, count)
             if isinstance(row, RowFault):
                 self._fault(part, part.lines_before + row.line, row.column, row.reason)
                 self.report.counts[part.entry.name].refused += 1
@@ -255,11 +331,14 @@ class _Import:
     def _line(self, part: Part, columns: Sequence[Column], number: int, cells: Mapping[str, Any]) -> Line | None:
         """Return what a row says, if it has a key; what is wrong with its cells goes to the report."""
         number += part.lines_before
+        hiding = [one for one in columns if one.name not in part.entry.key and may_hide(part.entry, one, self.user)]
         said: dict[str, Any] = {}
         sound = True
         for column in columns:
             try:
-                value = column.read(cells[column.name])
+                value = (
+                    None if column in hiding and cells[column.name] in {None, ""} else column.read(cells[column.name])
+                )
             except CellError as error:
                 sound = False
                 self._fault(part, number, column.name, str(error))
@@ -273,6 +352,15 @@ class _Import:
 
     def _fault(self, part: Part, line: int, column: str | None, reason: str) -> None:
         self.report.fault_add(ImportFault(part.entry.name, part.name, self.sheet, line, column, reason))
+
+
+def _digest_add(digest: "hashlib._Hash", entry: Entry, steps: Sequence[Step]) -> None:
+    """Add the steps that change something: the row as it stands, and what it will be."""
+    for step in steps:
+        if step.values:
+            stands = (step.standing.pk, step.standing.version) if step.standing else None
+            told = json.dumps((entry.name, step.line.key, stands, step.values), sort_keys=True, default=str)
+            digest.update(told.encode())
 
 
 def _stored(entry: Entry, step: Step) -> dict[str, Any]:

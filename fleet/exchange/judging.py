@@ -73,9 +73,12 @@ class Judge:
         first = self._first_lines(lines)
         lines = [line for line in lines if line.sound]
         known = self._known(lines)
-        standing = rows_find(self.entry, (line.key for line in lines), self.user)
+        found = rows_find(self.entry, (line.key for line in lines), self.user)
+        standing = {key: row for key, row in found.items() if row.seen}
         for line in lines:
             faults = list(self._faults(line, known, first, standing.get(line.key)))
+            if line.key in found.keys() - standing.keys() and self._tells_taken():
+                faults.append(Fault(line.number, self.entry.key[-1], f'"{line.key}" is taken'))
             if not faults:
                 step = self._step(line, standing.get(line.key), known)
                 faults = list(self._broken(step))
@@ -111,9 +114,7 @@ class Judge:
         key = self.entry.key[-1]
         if first.get(line.key, line.number) != line.number:
             yield Fault(line.number, key, f'"{line.key}" comes twice: first in line {first[line.key]}')
-        if standing and not standing.seen:
-            yield Fault(line.number, key, f'"{line.key}" is taken')
-        elif standing and self.mode == "create":
+        if standing and self.mode == "create":
             yield Fault(line.number, key, f'"{line.key}" is there already, and only new rows are wanted')
         elif not standing and self.mode == "update":
             yield Fault(line.number, key, f'there is no "{line.key}", and new rows are not wanted')
@@ -121,14 +122,26 @@ class Judge:
             if name not in line.said:
                 if standing is None and column.is_needed:
                     yield Fault(line.number, name, "missing: a new row needs it")
-            elif column.target and (text := line.said[name]) is not None and text not in known[name]:
+            elif column.target and (text := line.said[name]) is None:
+                if not column.field.null and not (standing and name in standing.hidden):
+                    yield Fault(line.number, name, "empty: a value is needed")
+            elif column.target and text not in known[name]:
                 yield Fault(line.number, name, f'there is no {column.target._meta.verbose_name} "{text}"')
+
+    def _tells_taken(self) -> bool:
+        """Whether one is told that a row elsewhere has a key: not in an update, nor of a key inside of a row there."""
+        columns = columns_of(self.entry)
+        return self.mode != "update" and not any(columns[name].target for name in self.entry.key)
 
     def _step(self, line: Line, standing: Standing | None, known: Ids) -> Step:
         if standing is None:
             values = {**defaults_of(self.entry), **line.said}
         else:
-            values = {name: value for name, value in line.said.items() if value != standing.values[name]}
+            values = {
+                name: value
+                for name, value in line.said.items()
+                if value != standing.values[name] and not (value is None and name in standing.hidden)
+            }
         ids = {name: known[name][values[name]] for name in known if values.get(name) is not None}
         return Step(line, standing, values, ids)
 

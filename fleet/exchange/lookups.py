@@ -11,18 +11,22 @@ from django.db import models
 from fleet.access import region_limit, rows_seen
 from fleet.checks import among
 from fleet.exchange.columns import columns_of
-from fleet.exchange.exports import User
+from fleet.exchange.exports import User, may_hide, paths_shown
 from fleet.inventory import Entry, key_paths
 
 
 @dataclass(frozen=True, slots=True)
 class Standing:
-    """A row as it stands: id, version, its values as a file says them, and whether the account sees it."""
+    """A row as it stands: id, version, its values as a file says them, and whether the account sees it.
+
+    `hidden` are the columns that refer to a row which the account does not see.
+    """
 
     pk: int
     version: int
     values: Mapping[str, Any]
     seen: bool
+    hidden: frozenset[str]
 
 
 def keys_find(model: type[models.Model], keys: Iterable[str], user: User) -> dict[str, int]:
@@ -38,7 +42,9 @@ def rows_find(entry: Entry, keys: Iterable[str], user: User) -> dict[str, Standi
     """Return the rows of an entry with some keys, by key."""
     wanted = set(keys)
     columns = columns_of(entry).values()
-    paths = [path for column in columns for path in column.paths]
+    hiding = [column for column in columns if may_hide(entry, column, user)]
+    paths: list[Any] = [path for column in columns for path in column.paths]
+    paths += [paths_shown(entry, column, user)[0] for column in hiding]
     around = _around(entry.model, key_paths(entry.model), wanted)
     seen: set[int] | None = None
     if region_limit(user) is not None:
@@ -51,7 +57,9 @@ def rows_find(entry: Entry, keys: Iterable[str], user: User) -> dict[str, Standi
             values[column.name] = column.value(stored[at : (at := at + len(column.paths))])
         key = "/".join(values[name] for name in entry.key)
         if key in wanted:
-            found[key] = Standing(pk, version, values, seen is None or pk in seen)
+            shown = zip(hiding, stored[at:], strict=True)
+            hidden = frozenset(one.name for one, part in shown if part is None and values[one.name] is not None)
+            found[key] = Standing(pk, version, values, seen is None or pk in seen, hidden)
     return found
 
 

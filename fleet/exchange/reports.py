@@ -52,7 +52,8 @@ class ImportReport:
     """What an import has found, and whether it has written it.
 
     `counts` are by entry. `errors` are the first of `errors_total`, `changes` the first of all rows made or edited.
-    Every change set that it has written carries `request_id`.
+    Every change set that it has written carries `request_id`. `steps_sha256` is a digest over all rows to be made or
+    edited, as they stand and as they will be.
     """
 
     file: str
@@ -63,6 +64,7 @@ class ImportReport:
     errors_total: int = 0
     written: bool = False
     request_id: str = ""
+    steps_sha256: str = ""
 
     @property
     def sound(self) -> bool:

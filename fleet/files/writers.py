@@ -24,8 +24,12 @@ from fleet.files.sheets import MAX_COLUMN, MAX_LINE
 CHUNK_CHARS = 2**16
 SHEET_CELL_CHARS = 32_767
 """Longest text of a cell in Excel; openpyxl would cut it without a word."""
+SHEET_NAME_CHARS = 31
 SHEET_DATES_FROM = date(1900, 3, 1)
 """Before, Excel counts a day that was not; such dates are written as text."""
+
+Sheet = tuple[str, Sequence[str], Iterable[Mapping[str, Value]]]
+"""Name, columns and rows."""
 
 _NO_XML = re.compile("[\x00-\x08\x0b-\x1f\ufffe\uffff]|_(?=x[0-9A-Fa-f]{4}_)")
 
@@ -73,24 +77,35 @@ def xlsx_write(
     *,
     sheet: str = "Sheet1",
 ) -> None:
-    """Write a workbook of one sheet. Rows go through a temporary file; the target is written when all are there."""
-    names = _names(columns)
-    if not 0 < len(sheet) <= 31:
-        raise ValueError(f'a sheet cannot be called "{sheet}": 1 to 31 characters')
-    workbook = Workbook(write_only=True)
-    page = workbook.create_sheet(sheet)
+    """Write a workbook of one sheet."""
+    book_write([(sheet, columns, rows)], target)
+
+
+def book_write(sheets: Iterable[Sheet], target: str | Path | BinaryIO) -> None:
+    """Write a workbook. Rows go through temporary files; the target is written when all are there."""
+    book = Workbook(write_only=True)
     try:
-        page.append([_text_cell(page, name) for name in names])
-        for line, cells in enumerate(_rows(names, rows), 2):
-            if line > MAX_LINE:
-                raise ValueError(f"a sheet holds at most {MAX_LINE:,} rows")
-            page.append([_sheet_cell(page, name, line, cell) for name, cell in zip(names, cells, strict=True)])
-        workbook.save(target)
+        for name, columns, rows in sheets:
+            _sheet_write(book, name, _names(columns), rows)
+        book.save(target)
     except BaseException:
-        if not page.closed:
-            page.close()
-            page._writer.cleanup()  # noqa: SLF001 -- openpyxl removes this file only when it saves
+        for page in book.worksheets:
+            if not page.closed:
+                page.close()
+            page._writer.cleanup()  # noqa: SLF001 -- openpyxl removes these files only when it saves
         raise
+
+
+def _sheet_write(book: Workbook, name: str, columns: list[str], rows: Iterable[Mapping[str, Value]]) -> None:
+    if not 0 < len(name) <= SHEET_NAME_CHARS:
+        raise ValueError(f'a sheet cannot be called "{name}": 1 to {SHEET_NAME_CHARS} characters')
+    page = book.create_sheet(name)
+    page.append([_text_cell(page, column) for column in columns])
+    for line, cells in enumerate(_rows(columns, rows), 2):
+        if line > MAX_LINE:
+            raise ValueError(f"{name}: a sheet holds at most {MAX_LINE:,} rows")
+        page.append([_sheet_cell(page, column, line, cell) for column, cell in zip(columns, cells, strict=True)])
+    page.close()
 
 
 def _names(columns: Sequence[str]) -> list[str]:

@@ -23,6 +23,24 @@ def yaml_read(source: str | os.PathLike[str] | BinaryIO, *, name: str | None = N
     FileError
         ``fleet.yaml:12: column 3: the key "slug" is given twice``.
     """
+    with _loading(source, name, limits) as loader:
+        return loader.get_single_data()
+
+
+def yaml_documents(
+    source: str | os.PathLike[str] | BinaryIO, *, name: str | None = None, limits: Limits = LIMITS
+) -> list[tuple[int, Any]]:
+    """Return all documents of a YAML file as `yaml_read` does one, each with the line where it begins."""
+    documents = []
+    with _loading(source, name, limits) as loader:
+        while loader.check_data():
+            documents.append((loader.peek_event().start_mark.line + 1, loader.get_data()))
+    return documents
+
+
+@contextmanager
+def _loading(source: str | os.PathLike[str] | BinaryIO, name: str | None, limits: Limits) -> Iterator["_PlainLoader"]:
+    """Open a YAML file for reading values."""
     opened = source_open(source, name=name, most_byte=limits.yaml_byte)
     try:
         if (content := content_detect(opened)) not in ("text", "JSON"):
@@ -31,8 +49,7 @@ def yaml_read(source: str | os.PathLike[str] | BinaryIO, *, name: str | None = N
         opened.stream.seek(0)
         text = opened.stream.read().decode("utf-8-sig")
         with _placed(opened, text):
-            loader = _PlainLoader(text, limits.yaml_depth)
-            return loader.get_single_data()
+            yield _PlainLoader(text, limits.yaml_depth)
     finally:
         opened.close()
 

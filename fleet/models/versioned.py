@@ -61,6 +61,11 @@ class Dated(models.Model):
     class Meta:
         abstract = True
 
+    def stands_on(self, day: date) -> bool:
+        """Return whether it is in service on a day."""
+        first, last = self.in_service_on, self.out_of_service_on
+        return (first is None or first <= day) and (last is None or day < last)
+
 
 def rule(name: str, condition: models.Q, message: str) -> models.CheckConstraint:
     """Return a rule that the database enforces, with the sentence that a form shows."""

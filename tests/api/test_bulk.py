@@ -158,7 +158,7 @@ def test_a_row_that_is_named_twice_is_refused(boss, north):
     rack = north["racks"][0]
     edits = [{"id": rack.pk, "height_u": 50}, {"slug": rack.slug, "height_u": 60}]
     assert "named twice" in assert_problem(boss.patch(RACKS, edits), 400)["detail"]
-    assert "named twice" in assert_problem(boss.delete(RACKS, [rack.pk, rack.slug]), 409)["detail"]
+    assert "named twice" in assert_problem(boss.delete(RACKS, [rack.pk, rack.slug]), 400)["detail"]
 
 
 def test_a_row_that_was_edited_since_is_412_by_index(boss, north):
@@ -243,6 +243,34 @@ def test_a_dry_run_refuses_what_a_write_refuses(boss, north):
     body = {"slug": "second", "host_type": host.host_type_id, "rack": host.rack_id, "position_u": 46}
     errors = assert_problem(boss.post("/api/v1/hosts/?dry_run=1", body), 400)["errors"]
     assert [(error["field"], "index" in error) for error in errors] == [("position_u", False)]
+
+
+def test_a_dry_run_is_asked_for_once(boss, north):
+    rack = north["racks"][0]
+    assert_problem(boss.patch(f"{RACKS}?dry_run=1&dry_run=0", [{"id": rack.pk, "height_u": 50}]), 400)
+    rack.refresh_from_db()
+    assert rack.version == 1
+
+
+def test_many_rows_have_no_if_match(boss, north):
+    rack, stale = north["racks"][0], {"If-Match": '"7"'}
+    for response in (
+        boss.patch(RACKS, [{"id": rack.pk, "height_u": 50}], headers=stale),
+        boss.delete(RACKS, [rack.pk], headers=stale),
+    ):
+        assert "version" in assert_problem(response, 400)["errors"][0]["message"]
+
+
+def test_a_row_that_is_to_be_deleted_is_named_once(boss, north):
+    errors = assert_problem(boss.delete(RACKS, [north["racks"][0].pk, north["racks"][0].slug]), 400)["errors"]
+    assert [(error["index"], error["message"]) for error in errors] == [(1, "this row is named twice")]
+
+
+def test_who_sees_some_regions_is_told_once_that_a_row_is_used(north, roles):
+    user = user_make("northern", "admin")
+    RegionLimit.objects.create(user=user).regions.set(north["regions"])
+    errors = assert_problem(client_of(user).delete(RACKS, [north["racks"][0].pk]), 409, "protected")["errors"]
+    assert len(errors) == 1
 
 
 # --- limits and cost ---

@@ -2,10 +2,12 @@
 
 import pytest
 from django.db import connection
+from django.test import Client
 from django.test.utils import CaptureQueriesContext
+from django.urls import reverse
 
 from api import changes
-from fleet.models import Change, ChangeSet, Rack, RegionLimit
+from fleet.models import Change, ChangeSet, Rack, Region, RegionLimit
 from tests.api.conftest import assert_problem, client_of, user_make
 from tests.api.rows import region_fill
 
@@ -30,11 +32,16 @@ def world(boss):
     return rows
 
 
+def limited(name, region):
+    """Return an operator who sees one region."""
+    user = user_make(name, "operator")
+    RegionLimit.objects.create(user=user).regions.set(Region.objects.filter(slug=region))
+    return user
+
+
 @pytest.fixture
 def northern(world):
-    user = user_make("northern", "operator")
-    RegionLimit.objects.create(user=user).regions.set(world["north"]["regions"])
-    return client_of(user)
+    return client_of(limited("northern", "north"))
 
 
 def numbers(client, query=""):
@@ -95,6 +102,8 @@ def test_of_a_large_set_the_first_rows_are_shown_and_all_are_paged(boss, world, 
     made = boss.post(RACKS, [{"slug": f"n{at}", "row": "north-0-dc/h1/a", "power_limit_w": 1000} for at in range(5)])
     shown = boss.get(made.json()["change_set"]).json()
     assert (shown["rows"], [one["label"] for one in shown["changes"]]) == (5, ["n0", "n1"])
+    monkeypatch.setattr(changes, "CHANGES_LISTED", 1)
+    assert [one["label"] for one in boss.get(LIST).json()["results"][0]["changes"]] == ["n0"]
     page = boss.get(f"{shown['url']}rows/?limit=2&offset=4").json()
     assert (page["count"], [one["label"] for one in page["results"]]) == (5, ["n4"])
     assert_problem(boss.get(f"{shown['url']}rows/?kind=rack"), 400)
@@ -200,3 +209,65 @@ def test_the_deletion_of_a_row_is_still_seen_by_who_saw_the_row(northern, boss, 
         boss.delete(f"/api/v1/maintenance/{world[region]['maintenance'][0].pk}/")
     assert numbers(northern, "?kind=maintenance") == [4]
     assert Change.objects.filter(kind="maintenance").count() == 2
+
+
+def test_a_set_of_rows_that_lie_everywhere_is_not_taken_back_by_who_sees_some(northern, boss, world):
+    firmware = world["north"]["firmware-sets"][0]
+    boss.patch(f"/api/v1/firmware-sets/{firmware.pk}/", {"chip": "h100-80"}).json()
+    boss.patch(f"/api/v1/firmware-sets/{firmware.pk}/", {"source": "x"})
+    last = ChangeSet.objects.latest("number")
+    assert_problem(northern.post(f"{LIST}{last.pk}/undo/"), 403, "region_limited")
+    assert ChangeSet.objects.latest("number") == last
+
+
+@pytest.fixture
+def moved(boss, world):
+    """A set that edits the note of maintenance in the north; its host goes to the south afterwards."""
+    maintenance = world["north"]["maintenance"][0]
+    kind = world["north"]["host-types"][0].slug
+    host = boss.post("/api/v1/hosts/", {"slug": "extra", "rack": "north-0-r", "host_type": kind}).json()
+    boss.patch(f"/api/v1/maintenance/{maintenance.pk}/", {"host": "extra"})
+    boss.patch(f"/api/v1/maintenance/{maintenance.pk}/", {"note": "fans"})
+    found = ChangeSet.objects.latest("number")
+    moved = boss.patch(host["url"], {"rack": "south-0-r"})
+    assert moved.status_code == 200, moved.content
+    boss.patch(f"/api/v1/maintenance/{maintenance.pk}/", {"note": "SECRET"})
+    return found
+
+
+def test_what_lies_elsewhere_by_now_is_not_taken_back_nor_told(northern, moved):
+    detail = assert_problem(northern.post(f"{LIST}{moved.pk}/undo/"), 403, "region_limited")["detail"]
+    assert "SECRET" not in detail
+
+
+def test_the_page_takes_back_no_more_than_rest(moved):
+    client = Client()
+    client.force_login(limited("north-page", "north"))
+    answer = client.post(reverse("dashboard:change_undo", args=[moved.number]), {"why": "x"})
+    assert (answer.status_code, b"SECRET" in answer.content) == (403, False)
+
+
+def test_what_would_lie_elsewhere_again_is_not_taken_back(northern, boss, world):
+    maintenance, south = world["south"]["maintenance"][0], world["south"]["hosts"][0]
+    boss.patch(f"/api/v1/maintenance/{maintenance.pk}/", {"host": world["north"]["hosts"][0].slug})
+    last = ChangeSet.objects.latest("number")
+    assert_problem(northern.post(f"{LIST}{last.pk}/undo/"), 403, "region_limited")
+    maintenance.refresh_from_db()
+    assert maintenance.host != south
+
+
+def test_who_sees_some_regions_takes_back_a_deletion_with_what_went_with_it(northern, world):
+    rack = world["north"]["racks"][0]
+    northern.post(
+        "/api/v1/hosts/", {"slug": "extra", "rack": rack.slug, "host_type": world["north"]["host-types"][0].slug}
+    )
+    made = northern.post(
+        "/api/v1/maintenance/", {"slug": "job", "host": "extra", "kind": "repair", "starts_on": "2027-01-01"}
+    )
+    assert made.status_code == 201, made.content
+    host = made.json()["host"]["id"]
+    deleted = northern.delete("/api/v1/hosts/", ["extra"])
+    assert (deleted.status_code, deleted.json()["cascaded"]) == (200, 1), deleted.content
+    undone = northern.post(f"{LIST}{ChangeSet.objects.latest('number').pk}/undo/")
+    assert (undone.status_code, undone.json()["rows"]) == (201, 2), undone.content
+    assert northern.get(f"/api/v1/hosts/{host}/").status_code == 200

@@ -11,6 +11,7 @@ from fleet.inventory import INVENTORY, key_text
 from fleet.models import ChangeSet, Hall, HostType, Order, PolicyEvent, PowerNode, Rack
 from tests.api.conftest import assert_problem, client_of, user_make
 from tests.api.rows import body_new, edit_of, region_fill
+from tests.conftest import ROOT
 
 ENTRIES = pytest.mark.parametrize("entry", INVENTORY.values(), ids=lambda entry: entry.name)
 OTHERS = {"created_at", "display", "id", "updated_at", "url", "version"}
@@ -136,6 +137,11 @@ def test_money_is_a_text_and_is_compared_as_a_number(boss, north):
 def test_a_host_is_found_by_its_chip(boss, north):
     assert displays(boss, "/api/v1/hosts/?chip=h20-96") == ["north-0-h"]
     assert displays(boss, "/api/v1/hosts/?chip=l4") == []
+
+
+def test_every_kind_is_in_the_documentation():
+    text = (ROOT / "docs" / "api.md").read_text()
+    assert [name for name in INVENTORY if f"`{name}`" not in text] == []
 
 
 # --- one row ---

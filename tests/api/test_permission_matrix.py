@@ -11,7 +11,7 @@ from api.tokens import token_make
 from fleet.inventory import INVENTORY
 from fleet.models import ChangeSet, Region, RegionLimit
 from fleet.services import row_save
-from scenarios.models import Report, Run, Scenario, Schedule, Trace
+from scenarios.models import ImportJob, Report, Run, Scenario, Schedule, Trace
 from scenarios.rating_store import rating_get_or_compute
 from tests.api.conftest import user_make
 from tests.api.rows import region_fill
@@ -62,9 +62,9 @@ def rows_make(region):
 
 
 def account_make(account):
-    """Return a client of an account of the matrix, and the id of a token of its own."""
+    """Return a client of an account of the matrix, and the ids of what is its own, by kind."""
     if account == "anonymous":
-        return APIClient(), 0
+        return APIClient(), {"token": 0, "importjob": 0}
     limit, _, role = account.rpartition("limited ")
     user = user_make(account.replace(" ", "-"), None if role == "no role" else role)
     if limit or account.startswith("limited"):
@@ -72,14 +72,21 @@ def account_make(account):
     token, secret = token_make(owner=user, name="matrix", scopes=["read", "write", "run", "admin"])
     client = APIClient()
     client.credentials(HTTP_AUTHORIZATION=f"Bearer {secret}")
-    return client, token.pk
+    return client, {"token": token.pk, "importjob": job_make(user).pk}
 
 
-def requests_of(route, method, rule, rows, token):
+def job_make(user):
+    """Return an import of an account that has not been read yet."""
+    limit = RegionLimit.objects.filter(user=user).first()
+    regions = [region.slug for region in limit.regions.all()] if limit else None
+    return ImportJob.objects.create(owner=user, entry="racks", file_name="racks.csv", size_byte=1, regions=regions)
+
+
+def requests_of(route, method, rule, rows, own):
     """Yield the region, address and body of each request that tries a method of a route."""
     kind = route.name.removeprefix("api:").split("-")[0]
     for region in (SEEN, FOREIGN) if rule.object else (SEEN,):
-        pk = token if kind == "token" else getattr(rows[region].get(kind), "pk", 0)
+        pk = own[kind] if kind in own else getattr(rows[region].get(kind), "pk", 0)
         slug = "h20-96" if kind == "chip" else "qwen3-32b"
         body = [{"id": pk}] if rule.object == "body" or (kind in KINDS and route.name.endswith("-list")) else {}
         yield region, route.template % {"pk": pk, "slug": slug, "name": "capacity"}, {} if method == "POST" else body
@@ -104,13 +111,13 @@ def expected(rule, account, region, *, is_open):  # noqa: PLR0911 -- a table, re
 
 @pytest.mark.parametrize("account", ACCOUNTS)
 def test_every_route_and_method_does_for_an_account_what_the_table_says(world, account):
-    client, token = account_make(account)
+    client, own = account_make(account)
     failures, tried = [], 0
     for route in ROUTES:
         is_open = any("anonymous" in MATRIX[route.name, m].who for m in METHODS if (route.name, m) in MATRIX)
         for method in METHODS:
             rule = MATRIX.get((route.name, method))
-            for region, path, body in requests_of(route, method, rule or Rule(), world, token):
+            for region, path, body in requests_of(route, method, rule or Rule(), world, own):
                 with transaction.atomic():
                     status = client.generic(method, path, *sent(method, body)).status_code
                     transaction.set_rollback(True)

@@ -6,7 +6,8 @@ import pytest
 from django.db import connection
 from django.test.utils import CaptureQueriesContext
 
-from api.seen import is_shown, region_paths, related_paths
+from api.seen import region_paths, related_paths
+from fleet.access import is_shown
 from fleet.inventory import INVENTORY
 from fleet.models import (
     Endpoint,

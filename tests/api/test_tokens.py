@@ -1,5 +1,8 @@
+from contextlib import closing
+
 import pytest
 from django.core.management import CommandError, call_command
+from django.db import connection
 from rest_framework.test import APIClient
 
 from api.models import Token
@@ -66,3 +69,22 @@ def test_the_command_refuses_what_does_not_exist(planner, arguments):
         call_command("token_create", *arguments)
     assert refusal.value.returncode == 2
     assert not Token.objects.exists()
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_read_does_not_wait_for_who_writes_for_long(viewer):
+    """Where one may write at a time, the use of the token is not noted while another does."""
+    reader, other = client_of(viewer, "read"), connection.copy()
+    one_writes = connection.vendor == "sqlite"
+    with closing(other), other.cursor() as cursor:
+        cursor.execute("BEGIN IMMEDIATE" if one_writes else "BEGIN")
+        cursor.execute("UPDATE fleet_region SET version = version")
+        assert reader.get("/api/v1/regions/").status_code == 200
+        assert (Token.objects.get().last_used_at is None) == one_writes
+        cursor.execute("ROLLBACK")
+    assert reader.get("/api/v1/regions/").status_code == 200
+    assert Token.objects.get().last_used_at is not None
+    if one_writes:
+        with connection.cursor() as cursor:
+            cursor.execute("PRAGMA busy_timeout")
+            assert cursor.fetchone()[0] == 20_000

@@ -205,7 +205,7 @@ def test_a_capacity_question_is_answered_at_once(client, fleet):
     assert response.status_code == 200, response.content
     body = response.json()
     assert set(body["fits"]) == set(body["tok_s"]) == set(body["run_out"]) == {"p10", "p50", "p90"}
-    assert {"constraint", "object", "share"} == set(body["binding"][0])
+    assert {"constraint", "object", "failure", "share"} == set(body["binding"][0])
     calibration = body["calibration"]
     assert calibration["basis"] == "serving"
     assert 1 < calibration["mape"] < 100
@@ -247,8 +247,12 @@ def test_the_question_reaches_the_planner_as_it_was_asked(client, monkeypatch):
 # --- the root ---
 def test_the_root_lists_addresses_that_work(client):
     links = client.get("/api/v1/").json()
-    assert len(links) == 44
+    assert len(links) == 51
     assert set(INVENTORY) < set(links)
-    questions = {"capacity/query": 405, "exchange-ratios": 400}  # they need a body, or to be told what is asked
+    questions = {
+        "capacity/query": 405,
+        "exchange-ratios": 400,
+        "blast-radius": 400,
+    }  # they need a body, or to be told what is asked
     for path, url in links.items():
         assert client.get(url).status_code == questions.get(path, 200), path

@@ -20,12 +20,15 @@ ARGUMENTS = [
 ]
 PASSWORD = "a-long-password-1"
 SETUP = f"""
+import io
 import django
 django.setup()
 from datetime import UTC, date, datetime
 from django.contrib.auth.models import Group, User
 from api.roles import roles_load
 from fleet.demo import demo_fleet_load
+from fleet.models import Gate
+from scenarios.imports import import_submit
 from scenarios.models import Scenario, Schedule
 from scenarios.rating_store import rating_get_or_compute, rating_question
 from scenarios.schedules import schedule_save
@@ -35,6 +38,8 @@ from tests.calibrations import row, version_make
 roles_load()
 user = User.objects.create_user("planner", password="{PASSWORD}")
 user.groups.add(Group.objects.get(name="planner"))
+for gate, state in (("G1", "open"), ("G2", "partly"), ("G5", "failed")):
+    Gate.objects.create(family="qwen3", chip="ascend-910c", gate=gate, state=state, evidence="71 ms of 50 ms at P95")
 demo_fleet_load(date(2027, 1, 1))
 span = dict(starts_on=date(2027, 1, 1), ends_on=date(2028, 12, 1), draws=10)
 first = scenario_save(Scenario(name="How long does it last?", kind="capacity", **span))
@@ -46,6 +51,9 @@ for chip in ("h20-96", "thead-ppu-810e", "a10"):
     limits = dict(mix="m-small", ttft_p95_s=5.0, tpot_p95_s=0.1)
     rating_get_or_compute(rating_question(chip=chip, model="qwen3-0.6b", **limits))
 version_make(row(), row("own-2", chip="l20", value="400"))
+for content in (b"slug,name\\nchat,Talk\\n", b"slug,region\\nchat,nowhere\\n"):
+    what = dict(name="services.csv", entry="services", mode="upsert", dry_run=True, why="", owner=user)
+    import_submit(io.BytesIO(content), **what)
 """
 WATCH = """
 document.addEventListener("securitypolicyviolation", (event) => {
@@ -55,6 +63,9 @@ document.addEventListener("securitypolicyviolation", (event) => {
 PAGES = ["/", "/fleet/", "/fleet/?day=2027-08-01", "/chips/", "/scenarios/", "/scenarios/1/", "/scenarios/new/"]
 PAGES += ["/scenarios/1/edit/", "/runs/1/", "/runs/2/", "/reports/", "/schedules/", "/schedules/new/"]
 PAGES += ["/chips/ratings/", "/chips/ratings/?model=deepseek-r1&mix=m-large"]  # stored, and not stored
+PAGES += ["/fleet/timeline/", "/fleet/failure/", "/fleet/lists/", "/fleet/changes/"]
+PAGES += ["/readiness/", "/readiness/?state=passed"]  # with pairs, and without
+PAGES += ["/fleet/imports/", "/fleet/imports/1/", "/fleet/imports/2/"]  # with rows that change, and with errors
 PAGES += ["/accuracy/", "/accuracy/?scheme=chips&chip=h100-sxm"]
 
 
@@ -95,6 +106,8 @@ def base(tmp_path_factory):
         with ground.rows() as ask:
             ended = "SELECT count(*) FROM scenarios_run WHERE status = 'done'"
             wait_for("two finished runs", lambda: ask(ended)[0][0] == 2)
+            tried = "SELECT count(*) FROM scenarios_importjob WHERE status = 'done'"
+            wait_for("two imports that were tried", lambda: ask(tried)[0][0] == 2)
         url = f"http://127.0.0.1:{port}"
         wait_for("a page", lambda: answers(f"{url}/healthz"))
         yield url
@@ -145,6 +158,16 @@ def links(page, base, path, selector):
     return page.locator(selector).first.get_attribute("href")
 
 
+def fleet_pages(page, base):
+    """A site, and from it on the first of everything down to a card; its three trees, and a node of the first."""
+    found = [links(page, base, "/fleet/?day=2027-01-01", "tbody th a")]
+    for _ in ("row", "rack", "host", "card"):
+        found.append(links(page, base, found[-1], "tbody th a"))
+    hall, power = (links(page, base, found[0], selector) for selector in ("tbody td a", ".page-head .links a"))
+    trees = [power, *(power.replace("/power/", f"/{tree}/") for tree in ("cooling", "network"))]
+    return [*found, hall, *trees, links(page, base, power, "tbody th a")]
+
+
 @pytest.mark.parametrize(
     ("width", "theme"), [(1440, "light"), (1440, "dark"), (360, "light"), (360, "dark"), (320, "light")]
 )
@@ -152,10 +175,22 @@ def test_pages_draw_without_complaint_and_without_sideways_scrolling(base, brows
     with page_open(browser, width=width, theme=theme) as (page, said):
         sign_in(page, base)
         report = links(page, base, "/reports/", "tbody th a")
-        site = links(page, base, "/fleet/", "tbody th a")
-        rack = links(page, base, site, "tbody th a")
+        places = fleet_pages(page, base)
+        kinds = (
+            "sites/",
+            "/rows/",
+            "racks/",
+            "hosts/",
+            "cards/",
+            "/halls/",
+            "/power/",
+            "/cooling/",
+            "/network/",
+            "/failure/",
+        )
+        assert all(kind in path for kind, path in zip(kinds, places, strict=True)), places
         charts = 0
-        for path in [*PAGES, report, f"{report}page/", site, rack]:
+        for path in [*PAGES, report, f"{report}page/", *places]:
             response = page.goto(base + path)
             assert response.status == 200, path
             page.wait_for_load_state("load")
@@ -245,7 +280,64 @@ def test_a_chosen_theme_stays_and_redraws_the_charts(base, browser):
         assert not said
 
 
-@pytest.mark.parametrize("path", ["/", "/scenarios/new/", "/runs/1/", "/schedules/", "/chips/ratings/", "/accuracy/"])
+def test_the_slider_of_months_moves_the_page_by_keyboard_and_keeps_the_focus(base, browser):
+    with page_open(browser) as (page, said):
+        sign_in(page, base)
+        hall = f"{fleet_pages(page, base)[5].split('?')[0]}?metric=units"
+        page.goto(f"{base}{hall}")
+        page.focus("#id_month")
+        for _ in range(3):
+            page.keyboard.press("ArrowRight")
+        moved = page.input_value("#id_day")
+        assert page.get_attribute("#id_month", "aria-valuetext") == moved
+        assert moved.endswith("-01")
+        page.wait_for_url(re.compile(rf"metric=units&day={moved}"))
+        page.wait_for_load_state()
+        assert page.evaluate("document.activeElement.id") == "id_month"
+        assert f"on {moved}" in page.locator("h1").inner_text()
+        assert page.get_attribute("#id_month", "value") != "12"
+        assert not said
+
+
+def test_a_narrow_timeline_shows_first_what_is_around_its_day(base, browser):
+    with page_open(browser, width=390) as (page, said):
+        sign_in(page, base)
+        page.goto(f"{base}/fleet/timeline/")
+        names, line, place = (
+            page.locator(f".timeline{part}").bounding_box() for part in (" .margin", " line.today", "")
+        )
+        assert names["x"] + names["width"] < line["x"] < place["x"] + place["width"]
+        assert not said
+
+
+def test_the_day_can_be_chosen_without_javascript(base, browser):
+    context = browser.new_context(java_script_enabled=False)
+    page = context.new_page()
+    sign_in(page, base)
+    page.goto(f"{base}/fleet/")
+    assert not page.locator("#id_month").is_visible()
+    page.fill("#id_day", "2027-08-01")
+    page.click(".day button")
+    page.wait_for_url(f"{base}/fleet/?day=2027-08-01")
+    assert "Fleet on 2027-08-01" in page.locator("h1").inner_text()
+    context.close()
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/",
+        "/fleet/",
+        "/fleet/failure/",
+        "/fleet/timeline/",
+        "/scenarios/new/",
+        "/runs/1/",
+        "/schedules/",
+        "/chips/ratings/",
+        "/accuracy/",
+        "/readiness/",
+    ],
+)
 def test_targets_are_large_enough_for_a_finger(base, browser, path):
     with page_open(browser, width=360) as (page, _):
         sign_in(page, base)

@@ -141,6 +141,10 @@ def test_the_description_counts_states_and_what_is_free_from_front_to_rear():
     assert drawing.title == "Elevation of rack a1, front and rear"
     assert drawing.description == "2 in service, 1 planned; 3 of 12 U free from front to rear, the largest gap 3 U."
     assert elevation_draw(6, [standing(1)]).description == "1 in service; 0 of 6 U free from front to rear."
+    assert elevation_draw(12, hosts[:1], unplaced_u=4).description == (
+        "1 in service; 2 of 12 U free from front to rear with 4 U left for hosts without a recorded position,"
+        " the largest gap 6 U."
+    )
     assert elevation_draw(6, []).description.startswith("no host; 6 of 6 U free")
 
 

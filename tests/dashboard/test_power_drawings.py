@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import pytest
 from django.template.loader import render_to_string
 
@@ -7,9 +9,9 @@ from dashboard.power_drawings import (
     FeedLoad,
     NodeLoad,
     feed_bars_draw,
-    kva_text,
+    kilo_text,
     load_text,
-    power_tree_draw,
+    tree_draw,
 )
 from tests.dashboard.test_elevations import drawing_check
 
@@ -17,8 +19,8 @@ FEED_A = FeedLoad("Feed A", 36_200, 27_900, 56_000, "PDU-B", url="/feeds/a/")
 FEED_B = FeedLoad("Feed B", 36_200, 18_100)
 
 
-def node(key, *sources, usable_va=100e3, now_va=40e3, **values):
-    return NodeLoad(key, key.upper(), "PDU", usable_va, now_va, sources=sources, **values)
+def node(key, *sources, usable=100e3, now=40e3, **values):
+    return NodeLoad(key, key.upper(), "PDU", usable, now, sources=sources, **values)
 
 
 def shape(rows):
@@ -34,7 +36,7 @@ def shape(rows):
         (34_100, 36_200, "34.1 of 36.2 kVA, 94 %, near the limit"),
         (36_200, 36_200, "36.2 of 36.2 kVA, 100 %, near the limit"),
         (36_200 * (1 + 1e-12), 36_200, "36.2 of 36.2 kVA, 100 %, near the limit"),
-        (36_240, 36_200, "36.2 of 36.2 kVA, 100 %, over by 0.04 kVA"),
+        (36_240, 36_200, "36.2 of 36.2 kVA, 100.1 %, over by 0.04 kVA"),
         (1_620e3, 3_000e3, "1,620 of 3,000 kVA, 54 %"),
         (5_000, 0, "5.00 of 0.00 kVA, over by 5 kVA"),
         (0, 0, "0 of 0 kVA"),
@@ -54,7 +56,7 @@ def test_a_load_beyond_its_limit_says_by_how_much():
     [(8_300, "8.3"), (60_000, "60.0"), (2.1e6, "2,100"), (-40_000, "−40.0"), (-5_000, "−5"), (0, "0")],
 )
 def test_apparent_power_has_three_digits(value_va, text):
-    assert kva_text(value_va) == text
+    assert kilo_text(value_va) == text
 
 
 # --- feeds of a rack --------------------------------------------------------------------------------------------------
@@ -115,7 +117,7 @@ def test_a_rack_without_feeds_says_so():
 
 # --- the tree ---------------------------------------------------------------------------------------------------------
 def test_nodes_stand_below_their_source_in_the_order_they_come():
-    rows = power_tree_draw([node("b2", "b"), node("a"), node("b"), node("a1", "a"), node("b1", "b"), node("a11", "a1")])
+    rows = tree_draw([node("b2", "b"), node("a"), node("b"), node("a1", "a"), node("b1", "b"), node("a11", "a1")])
     assert shape(rows) == [
         ("a", 0, False),
         ("a1", 1, False),
@@ -127,7 +129,7 @@ def test_nodes_stand_below_their_source_in_the_order_they_come():
 
 
 def test_a_node_with_two_sources_is_shown_under_the_first_and_named_under_the_other():
-    rows = power_tree_draw([node("a"), node("b"), node("p", "a", "b"), node("p1", "p")])
+    rows = tree_draw([node("a"), node("b"), node("p", "a", "b"), node("p1", "p")])
     assert shape(rows) == [("a", 0, False), ("p", 1, False), ("p1", 2, False), ("b", 0, False), ("p", 1, True)]
     assert [row.note for row in rows if row.key == "p"] == [
         "also fed by B",
@@ -136,7 +138,7 @@ def test_a_node_with_two_sources_is_shown_under_the_first_and_named_under_the_ot
 
 
 def test_a_standby_source_is_told_from_a_primary_one():
-    rows = power_tree_draw([node("u"), node("g"), node("p", "u", standby=("g",)), node("q", standby=("g",))])
+    rows = tree_draw([node("u"), node("g"), node("p", "u", standby=("g",)), node("q", standby=("g",))])
     assert shape(rows) == [("u", 0, False), ("p", 1, False), ("g", 0, False), ("p", 1, True), ("q", 1, False)]
     assert [row.note for row in rows] == [
         "",
@@ -148,24 +150,42 @@ def test_a_standby_source_is_told_from_a_primary_one():
 
 
 def test_a_source_that_is_not_shown_is_named():
-    rows = power_tree_draw([node("p", "far")])
+    rows = tree_draw([node("p", "far")])
     assert [(row.depth, row.note) for row in rows] == [(0, "fed by far")]
 
 
 def test_a_ring_is_refused():
     with pytest.raises(ValueError, match="in a ring, or hang on one: A, B, C"):
-        power_tree_draw([node("u"), node("a", "b"), node("b", "a"), node("c", "a")])
+        tree_draw([node("u"), node("a", "b"), node("b", "a"), node("c", "a")])
 
 
 def test_a_long_ring_free_chain_keeps_its_level_in_words():
     names = [f"n{at}" for at in range(9)]
-    rows = power_tree_draw([node(name, *names[max(at - 1, 0) : at]) for at, name in enumerate(names)])
+    rows = tree_draw([node(name, *names[max(at - 1, 0) : at]) for at, name in enumerate(names)])
     assert [(row.depth, row.level) for row in rows] == [(min(at, 6), at + 1) for at in range(9)]
 
 
+def test_a_tree_below_a_node_has_all_that_draws_on_it():
+    nodes = [node("a"), node("b"), node("p", "a", "b"), node("q", "b"), node("p1", "p")]
+    rows = tree_draw(nodes, root="b")
+    assert shape(rows) == [("b", 0, False), ("p", 1, False), ("p1", 2, False), ("q", 1, False)]
+    assert rows[1].note == "also fed by A"
+    assert tree_draw(nodes, root="p")[0].note == "fed by A, B"
+
+
+def test_a_tree_of_many_lines_ends_at_a_level_and_counts_what_is_below():
+    nodes = [node("a"), node("b"), *(node(f"{one}{at}", one) for one in "ab" for at in range(3)), node("a00", "a0")]
+    nodes = [replace(one, tree_url=f"/tree/{one.key}/") for one in nodes]
+    assert len(tree_draw(nodes, most=9)) == 9
+    rows = tree_draw(nodes, most=8)
+    assert [(row.key, row.more) for row in rows if row.more] == [("a0", 1)]
+    assert (len(rows), rows[1].more_url) == (8, "/tree/a0/")
+    assert len(tree_draw(nodes, most=1)) == 8  # two levels at least
+
+
 def test_a_row_says_headroom_what_is_stranded_and_which_failure_is_the_worst():
-    row = power_tree_draw(
-        [node("p", worst_va=91.7e3, worst_cause="UPS-B", stranded_va=4.2e3, stranded_why="no height left", feeds=24)]
+    row = tree_draw(
+        [node("p", worst=91.7e3, worst_cause="UPS-B", stranded=4.2e3, stranded_why="no height left", feeds=24)]
     )[0]
     assert (row.now_text, row.worst_text) == ("40 of 100 kVA, 40 %", "91.7 kVA, 92 %, near the limit")
     assert (row.cause, row.headroom, row.is_short) == ("after losing UPS-B", "8.3", False)
@@ -174,31 +194,33 @@ def test_a_row_says_headroom_what_is_stranded_and_which_failure_is_the_worst():
 
 
 def test_a_node_that_falls_short_says_so():
-    row = power_tree_draw([node("p", worst_va=120e3)])[0]
+    row = tree_draw([node("p", worst=120e3)])[0]
     assert (row.headroom, row.is_short, row.worst.state) == ("−20.0", True, "over")
     assert row.now.limit_px == row.worst.limit_px == TREE_PX / 1.2
 
 
 def test_given_headroom_goes_before_the_difference():
-    row = power_tree_draw([node("p", headroom_va=12e3)])[0]
+    row = tree_draw([node("p", headroom=12e3)])[0]
     assert (row.headroom, row.worst_text, row.stranded, row.feeds) == ("12.0", "–", "none", "")
 
 
 def test_a_node_without_a_known_limit_has_no_bar():
-    row = power_tree_draw([node("u", usable_va=None, worst_va=50e3)])[0]
+    row = tree_draw([node("u", usable=None, worst=50e3)])[0]
     assert (row.now, row.worst, row.headroom, row.is_short) == (None, None, "–", False)
     assert (row.now_text, row.worst_text) == ("40.0 kVA", "50.0 kVA")
 
 
 def test_the_table_says_level_and_state_in_words():
-    rows = power_tree_draw(
+    rows = tree_draw(
         [
             node("a", url="/power/a/"),
             node("b"),
-            node("p", "a", "b", worst_va=120e3, worst_cause="B", feeds=2, feeds_url="/power/p/feeds/"),
+            node("p", "a", "b", worst=120e3, worst_cause="B", feeds=2, feeds_url="/power/p/feeds/"),
         ]
     )
-    html = drawing_check(render_to_string("dashboard/_power_tree.html", {"rows": rows, "caption": "Power tree"}))
+    html = drawing_check(
+        render_to_string("dashboard/_tree.html", {"rows": rows, "caption": "Power tree", "unit": "kVA"})
+    )
     heads = list(html.iter("th"))[7:]
     assert [head.get("class") for head in heads] == ["depth-0", "depth-1", "depth-0", "depth-1"]
     assert [head.findtext("span") for head in heads] == ["Level 1:", "Level 2:", "Level 1:", "Level 2:"]
@@ -209,5 +231,5 @@ def test_the_table_says_level_and_state_in_words():
 
 
 def test_a_site_without_power_nodes_says_so():
-    html = drawing_check(render_to_string("dashboard/_power_tree.html", {"rows": [], "caption": "Power tree"}))
-    assert "No power node is recorded here." in "".join(html.itertext())
+    html = drawing_check(render_to_string("dashboard/_tree.html", {"rows": [], "caption": "Power tree", "unit": "kVA"}))
+    assert "No node is recorded here." in "".join(html.itertext())

@@ -50,6 +50,7 @@ def test_a_month_beyond_the_horizon_is_said_to_be_after_its_end():
     [
         (33_000, 80_000, "33.0 of 80.0 kW, 41 %", 41.2, ""),
         (76_000, 80_000, "76.0 of 80.0 kW, 95 %", 95.0, "near the limit"),
+        (72_200, 80_000, "72.2 of 80.0 kW, 90.2 %", 90.2, "near the limit"),
         (88_000, 80_000, "88.0 of 80.0 kW, 110 %", 100, "over the limit"),
         (0, 0, "0 of 0 W, 0 %", 0, ""),
     ],

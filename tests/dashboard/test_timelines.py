@@ -143,7 +143,7 @@ def test_what_lasts_has_a_bar_and_an_arrow_where_it_goes_on():
     assert mark.x_px is None  # it began before the axis
     assert (mark.bar.x_px, mark.bar.end_px) == (x_px(FIRST), x_px(date(2027, 8, 31)))
     assert (mark.bar.goes_before, mark.bar.goes_after) == (True, False)
-    assert mark.bar.arrows == "M6.6-5L1.6 0L6.6 5"
+    assert mark.bar.arrows == "M6.4-5L1.4 0L6.4 5"
 
 
 def test_what_lies_outside_is_counted_beside_its_lane_and_listed_in_the_table():

@@ -11,7 +11,7 @@ from django.core.management import CommandError, call_command
 from openpyxl import Workbook
 
 from fleet.audit import Author, writing_as
-from fleet.exchange import ImportFault, entry_rows, fleet_import, import_read, import_run
+from fleet.exchange import ImportFault, csv_export, entry_rows, fleet_import, import_read, import_run
 from fleet.exchange import imports as imports_module
 from fleet.exchange.columns import UNSAID, columns_of
 from fleet.files import Limits
@@ -453,6 +453,16 @@ def test_a_limited_account_neither_edits_nor_takes_what_lies_elsewhere(limited):
     report = hosts_import("far,t,dc01-a1,1", user=limited)
     assert told(report) == ['hosts.csv:2:slug: "far" is taken']
     assert Host.objects.get().rack.slug == "s-dc01-a1"
+    report = hosts_import("far,t,dc01-a1,1", user=limited, mode="update")
+    assert told(report) == ['hosts.csv:2:slug: there is no "far", and new rows are not wanted']
+
+
+def test_a_limited_account_does_not_learn_of_keys_inside_of_places_elsewhere(limited):
+    halls = INVENTORY["halls"]
+    known = Site.objects.get(slug="s-dc01").halls.get().slug
+    for slug in (known, "nowhere"):
+        report = import_run(halls, **file(f"site,slug,name\ns-dc01,{slug},N\n", "h.csv"), user=limited)
+        assert told(report) == ['h.csv:2:site: there is no site "s-dc01"']
 
 
 def test_a_limited_account_edits_its_region_and_makes_none(limited):
@@ -487,6 +497,18 @@ def test_a_limited_account_takes_out_what_it_sees_and_no_name_of_what_it_does_no
     Endpoint.objects.create(slug="e", service=far, site=site, share_ratio=0.5)
     assert [row["service"] for row in entry_rows(INVENTORY["endpoints"], user=limited)] == [None]
     assert [row["service"] for row in entry_rows(INVENTORY["endpoints"])] == ["chat"]
+    own = b"".join(csv_export(INVENTORY["endpoints"], user=limited)).decode()
+    report = import_run(INVENTORY["endpoints"], **file(own, "e.csv"), user=limited)
+    assert (told(report), report.counts["endpoints"].unchanged) == ([], 1)
+    assert told(import_run(INVENTORY["endpoints"], **file("slug,service\nf,\n", "e.csv"), user=limited))[0] == (
+        "e.csv:2:service: empty: a value is needed"
+    )
+    near = Service.objects.create(
+        **{**service, "slug": "near"}, **growth, tpot_s=0.05, demand_on=date(2027, 1, 1), region=site.region
+    )
+    text = file(f"slug,service\ne,{near.slug}\n", "e.csv")
+    (change,) = import_run(INVENTORY["endpoints"], **text, user=limited, dry_run=True).changes
+    assert (change.before, change.after) == ({"service": None}, {"service": "near"})
 
 
 # --- whole fleets -----------------------------------------------------------------------------------------------------

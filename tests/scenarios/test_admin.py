@@ -6,6 +6,7 @@ from django.test import RequestFactory
 from scenarios.models import (
     CalibrationChange,
     CalibrationVersion,
+    ImportJob,
     RatingBatch,
     Report,
     Run,
@@ -17,7 +18,7 @@ from scenarios.models import (
 
 KEPT = [
     *(Run, Report, Trace, Simulation, SimulationPart, StoredRating, RatingBatch),
-    *(CalibrationVersion, CalibrationChange),
+    *(CalibrationVersion, CalibrationChange, ImportJob),
 ]
 
 

@@ -2,6 +2,7 @@ import json
 from datetime import date
 
 import pytest
+from django.core.management import CommandError, call_command
 
 from fleet.models import Host
 from scenarios.demo import demo_load, demo_remove
@@ -79,18 +80,34 @@ def test_the_demo_shows_what_it_promises():
 
 
 def test_the_demo_can_be_removed_and_takes_nothing_else_with_it(scenario):
-    from fleet.models import HostType, Region, Service
+    from fleet.models import Gate, HostType, Region, Service
 
     Region.objects.filter(slug="north").update(slug="ours")
     Service.objects.filter(slug="chat").update(slug="our-chat")
     from fleet.models import Site
 
     Site.objects.filter(slug="dc01").update(slug="our-dc01")
+    Gate.objects.create(family="qwen3", chip="ascend-910c", gate="G1", owner="us")
+    demo_remove()  # there is none yet
+    assert Site.objects.filter(slug="our-dc01").exists()
     demo_load(date(2027, 1, 1))
     demo_remove()
     assert list(Region.objects.values_list("slug", flat=True)) == ["ours"]
     assert list(Service.objects.values_list("slug", flat=True)) == ["our-chat"]
     assert HostType.objects.filter(slug="h20-8x").exists()
+    assert list(Gate.objects.values_list("family", "owner")) == [("qwen3", "us")]
     assert list(Scenario.objects.values_list("name", flat=True)) == ["How long?"]
     assert not Run.objects.exists()
     assert not Schedule.objects.exists()
+
+
+def test_a_demo_on_which_others_have_built_is_not_removed(db):
+    from fleet.models import Region, Site
+
+    demo_load(date(2027, 1, 1))
+    Site.objects.create(slug="ours", name="Ours", region=Region.objects.get(slug="north"))
+    before = Site.objects.count()
+    with pytest.raises(CommandError, match="nothing was removed: it is used by 1 site"):
+        call_command("demo_remove")
+    assert Site.objects.count() == before
+    assert Scenario.objects.exists()

@@ -3,7 +3,7 @@ from datetime import date, timedelta
 import numpy as np
 import pytest
 
-from scenarios.futures import future_draw, future_expected, slip_days
+from scenarios.futures import future_draw, future_expected
 from tests.factories import START, delivery_fact, kind_fact, problem, service_fact, snapshot
 
 
@@ -51,16 +51,6 @@ def test_draws_fill_the_bands_that_they_come_from(question):
     arrived = np.array([future.arrival_hosts for future in futures])
     assert arrived[:, 0].mean() == pytest.approx(16, abs=0.2)
     assert set(arrived[:, 1]) == {5}
-
-
-def test_the_far_end_of_the_widest_slip_is_a_day_to_count_with():
-    assert START.toordinal() + slip_days(delivery_fact(slip=(0.01, 3650.0)), 8.0) < 2**63
-    assert slip_days(delivery_fact(slip=(0.01, 3650.0)), 1.2815515655446004) == pytest.approx(3650)
-
-
-def test_a_delivery_that_is_usually_on_time_slips_only_in_its_late_half():
-    delivery = delivery_fact(slip=(0.0, 20.0))
-    assert [round(slip_days(delivery, z), 6) for z in (-1.0, 0.0, 1.2815515655446004)] == [0.0, 0.0, 20.0]
 
 
 def test_one_growth_for_all_has_no_band(question):

@@ -11,7 +11,10 @@ from accelerator import Band
 from fleet.demo import demo_fleet_load
 from fleet.fits import hosts_fit
 from fleet.models import Rack
+from fleet.room import Room
 from fleet.selectors import snapshot_take
+from fleet.services import rows_write
+from fleet.snapshot import TreeFacts
 from scenarios import queries
 from scenarios.calibrations import calibration_in_use
 from scenarios.queries import CapacityQuestion, band_at, capacity_answer, capacity_query
@@ -49,6 +52,18 @@ def test_the_room_is_what_racks_take_by_power_and_height(snapshot):
     assert answer["fits_without_deliveries"] == expected
     assert sum(row["share"] for row in answer["binding"]) == pytest.approx(1)
     assert answer["tok_s"] is None
+
+
+def test_feeds_bind_where_they_bear_less_than_the_cabinets(snapshot):
+    question = replace(QUESTION, service=None)
+    weak = replace(snapshot, power=replace(snapshot.power, usable=snapshot.power.usable * 0.8))
+    free, bound = answered(question, snapshot), answered(question, weak)
+    assert 0 < bound["fits"]["p50"] < free["fits"]["p50"]
+    assert not any(stop["failure"] for stop in free["binding"])
+    stop = next(stop for stop in bound["binding"] if stop["failure"])
+    assert {stop["object"], stop["failure"]} <= set(snapshot.power.slugs)
+    room = Room(weak, DAY).fit(next(kind for kind in weak.kinds if kind.slug == question.kind), weak.rack_site == 2)
+    assert bound["fits"] == dict.fromkeys(("p10", "p50", "p90"), room.count)
 
 
 def test_deliveries_due_by_the_day_take_their_room_first(snapshot):
@@ -105,14 +120,23 @@ def test_a_region_without_racks_says_so(snapshot):
         rack_slugs=(),
         **{
             name: np.zeros(0, dtype=np.int64)
-            for name in ("rack_site", "rack_height_u", "rack_first_day", "rack_last_day")
+            for name in ("rack_site", "rack_height_u", "rack_first_day", "rack_last_day", "rack_row")
         },
-        **{name: np.zeros(0, dtype=np.int64) for name in ("host_rack", "host_kind", "host_first_day", "host_last_day")},
-        rack_power_limit_w=np.zeros(0),
+        **{
+            name: np.zeros(0, dtype=np.int64)
+            for name in ("host_rack", "host_kind", "host_first_day", "host_last_day", "host_position_u")
+        },
+        **{
+            name: np.zeros(0)
+            for name in ("rack_power_limit_w", "rack_cooling_limit_w", "rack_weight_limit_kg", "rack_ports")
+        },
+        rack_is_liquid=np.zeros(0, dtype=bool),
+        power=TreeFacts.none(),
+        cooling=TreeFacts.none(),
     )
     answer = answered(QUESTION, empty)
     assert answer["fits"] == {"p10": 0, "p50": 0, "p90": 0}
-    assert answer["binding"] == [{"constraint": "no_rack", "object": "", "share": 1.0}]
+    assert answer["binding"] == [{"constraint": "no_rack", "object": "", "failure": "", "share": 1.0}]
 
 
 @pytest.mark.parametrize(("share", "expected"), [(0.1, 10), (0.5, 20), (0.9, 50), (0.05, 20 - 10 * 1.2835)])
@@ -136,7 +160,10 @@ def test_the_same_question_is_answered_from_the_cache_until_the_fleet_changes(fl
     monkeypatch.setattr(queries, "capacity_answer", lambda *asked: computed.append(1) or answer(*asked))
     assert capacity_query(QUESTION) == first
     assert not computed
-    Rack.objects.filter(row__hall__site__slug="dc03").update(power_limit_w=1.0)
+    racks = list(Rack.objects.filter(row__hall__site__slug="dc03"))
+    for rack in racks:
+        rack.power_limit_w = 1.0
+    rows_write(Rack, update=racks)
     assert capacity_query(QUESTION)["fits"]["p50"] == 0
     assert computed
 

@@ -5,6 +5,7 @@ from typing import Any
 from django.core.management.base import BaseCommand, CommandError
 from django.db.models import ProtectedError
 
+from fleet.services import RowsWriteError
 from scenarios.demo import demo_remove
 
 
@@ -21,4 +22,7 @@ class Command(BaseCommand):
         except ProtectedError as error:
             held = ", ".join(sorted(str(thing) for thing in error.protected_objects)[:5])
             raise CommandError(f"the demo is still used by: {held}; nothing was removed") from error
+        except RowsWriteError as error:
+            told = " ".join(dict.fromkeys(one.message for one in error.errors[:5]))
+            raise CommandError(f"the demo is still used; nothing was removed: {told}") from error
         self.stdout.write("the demo is removed")
