@@ -199,7 +199,7 @@ class ImportSerializer(RowSerializer):
         ]
         read_only_fields = fields
 
-    @extend_schema_field({"type": "object", "additionalProperties": {"$ref": "#/components/schemas/Counts"}})
+    @extend_schema_field(serializers.DictField(child=CountsSerializer()))
     def get_counts(self, job: ImportJob) -> Any:
         """Return the counts of each table."""
         return job.tables

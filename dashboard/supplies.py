@@ -4,7 +4,7 @@ Values in, values out.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -21,7 +21,7 @@ from dashboard.power_drawings import FeedLoad
 from dashboard.presenters import OVER_RATIO, UNKNOWN, percent_text, state_of
 from fleet.domains import BoolArray, replicas_serving, tree_of
 from fleet.snapshot import IntArray, TreeFacts
-from fleet.trees import SupplyTree, racks_dark, tree_alive, tree_loads
+from fleet.trees import SupplyTree, racks_dark, tree_after, tree_loads
 
 
 # --- what goes dark ---------------------------------------------------------------------------------------------------
@@ -242,21 +242,6 @@ def carry_rows(site: SiteDay, name: str, failed: int) -> list[CarryRow]:
         )
         rows.append(((-ratio, facts.slugs[node]), row))
     return [row for _, row in sorted(rows, key=lambda pair: pair[0])]
-
-
-def tree_after(tree: SupplyTree, failed: int) -> SupplyTree:
-    """Return what is left of a tree when a node has failed: the same nodes, without what hangs on dead ones."""
-    alive = tree_alive(tree, failed)
-    link, leaf = alive[tree.link_node] & alive[tree.link_source], alive[tree.leaf_node]
-    return replace(
-        tree,
-        house=np.where(alive, tree.house, 0.0),
-        link_node=tree.link_node[link],
-        link_source=tree.link_source[link],
-        link_standby=tree.link_standby[link],
-        leaf_rack=tree.leaf_rack[leaf],
-        leaf_node=tree.leaf_node[leaf],
-    )
 
 
 def figures_of(site: SiteDay, name: str, node: int) -> dict[str, str]:

@@ -23,17 +23,12 @@ COMPARISONS: Mapping[str, Callable[[Any, Any], bool]] = {
 LOOKUPS = (*COMPARISONS, "in", "range", "isnull")
 
 
-def rule_holds(condition: Q, values: Values) -> bool | None:
-    """Return whether a row keeps a rule; None where an empty value leaves it open, with which a CHECK is content.
-
-    `values` maps the names of fields (or of their columns: `rack_id`) to values as models hold them. A name that is
-    missing is a KeyError.
-    """
-    return rule_test(condition)(values)
-
-
 def rule_test(condition: Q) -> Test:
-    """Return a rule as a function of a row's values, for many rows."""
+    """Return a rule as a function of a row's values: whether it is kept, or None.
+
+    None is an empty value that leaves it open, with which a CHECK is content. Values come by the names of fields (or of
+    their columns: `rack_id`), as models hold them; a name that is missing is a KeyError.
+    """
     tests = [rule_test(child) if isinstance(child, Q) else _lookup(child) for child in condition.children]
     test = _joined(condition.connector, tests)
     return _negated(test) if condition.negated else test

@@ -18,7 +18,7 @@ of no failure as -1.
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
@@ -269,6 +269,21 @@ def tree_alive(tree: SupplyTree, failed: int | None) -> BoolArray:
     return alive
 
 
+def tree_after(tree: SupplyTree, failed: int) -> SupplyTree:
+    """Return what is left of a tree when a node has failed: the same nodes, without what hangs on dead ones."""
+    alive = tree_alive(tree, failed)
+    link, leaf = alive[tree.link_node] & alive[tree.link_source], alive[tree.leaf_node]
+    return replace(
+        tree,
+        house=np.where(alive, tree.house, 0.0),
+        link_node=tree.link_node[link],
+        link_source=tree.link_source[link],
+        link_standby=tree.link_standby[link],
+        leaf_rack=tree.leaf_rack[leaf],
+        leaf_node=tree.leaf_node[leaf],
+    )
+
+
 def racks_dark(tree: SupplyTree, failed: int | None) -> BoolArray:
     """Return which racks are on the tree and have no living leaf node, bool[R]."""
     alive = tree_alive(tree, failed)
@@ -289,27 +304,6 @@ def racks_below(tree: SupplyTree) -> BoolArray:
         for source in sources.get(node, ()):
             below[source] |= below[node]
     return below
-
-
-def tree_shares(tree: SupplyTree, failed: int | None) -> FloatArray:
-    """Return the share of each rack's load that reaches each node, efficiencies included, float64[N, R]. [-]
-
-    Dense, for small trees: the specification in code. The other functions come to the same without the table.
-    """
-    alive = tree_alive(tree, failed)
-    rack, node = tree.leaves
-    rack, node = rack[alive[node]], node[alive[node]]
-    shares = np.zeros((len(tree.slugs), tree.racks))
-    shares[node, rack] = 1 / np.bincount(rack, minlength=tree.racks)[rack]
-    live = alive[tree.link_source] & alive[tree.link_node]
-    has_primary = np.bincount(tree.link_node[live & ~tree.link_standby], minlength=len(tree.slugs)) > 0
-    live &= tree.link_standby != has_primary[tree.link_node]
-    drawn_on = np.bincount(tree.link_node[live], minlength=len(tree.slugs))
-    for links in reversed(_by_level(tree)):
-        for link in links[live[links]]:
-            at = tree.link_node[link]
-            shares[tree.link_source[link]] += shares[at] / (tree.efficiency_ratio[at] * drawn_on[at])
-    return shares
 
 
 def _by_level(tree: SupplyTree) -> list[IntArray]:

@@ -160,3 +160,21 @@ def test_no_request_breaks_the_server_or_the_document(secret, settings, mode):
             failures += [f"{operation.label}: {error}" for error in group.exceptions]
     assert not failures, "\n\n".join(failures)
     assert tried > 150
+
+
+def test_every_reference_of_the_document_leads_somewhere():
+    def references(part):
+        if isinstance(part, dict):
+            yield from (value for key, value in part.items() if key == "$ref")
+        inner = part.values() if isinstance(part, dict) else part if isinstance(part, list) else ()
+        for one in inner:
+            yield from references(one)
+
+    whole = document()
+    found = set(references(whole))
+    assert found
+    for reference in found:
+        at = whole
+        for step in reference.removeprefix("#/").split("/"):
+            assert step in at, reference
+            at = at[step]

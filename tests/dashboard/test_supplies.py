@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 from numpy.testing import assert_allclose
 
-from dashboard.supplies import racks_lost, tree_after
-from fleet.trees import SupplyTree, racks_dark, tree_alive, tree_loads, tree_shares
+from dashboard.supplies import racks_lost
+from fleet.trees import SupplyTree, racks_dark, tree_after, tree_alive, tree_loads
+from tests.fleet.shares import tree_shares
 
 
 def tree_of(nodes, links, leaves, *, racks, house=None):

@@ -9,8 +9,9 @@ import pytest
 from numpy.testing import assert_allclose
 
 from fleet.fits import gaps_fit
-from fleet.trees import SupplyTree, TreeError, rack_limits, racks_dark, tree_alive, tree_check, tree_loads, tree_shares
+from fleet.trees import SupplyTree, TreeError, rack_limits, racks_dark, tree_alive, tree_check, tree_loads
 from tests.fleet import oracles
+from tests.fleet.shares import tree_shares
 
 blocks_of_50 = pytest.mark.parametrize("first", range(0, 500, 50))
 

@@ -23,8 +23,8 @@ from fleet.trees import (
     tree_alive,
     tree_check,
     tree_loads,
-    tree_shares,
 )
+from tests.fleet.shares import tree_shares
 
 FEED_VA = 415 * 63 * math.sqrt(3) * 0.8  # a three-phase feed of 63 A, of which 80 % may be drawn for hours
 
