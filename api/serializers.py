@@ -231,6 +231,11 @@ class ScenarioSerializer(RowSerializer):
         required=False,
         help_text="Slugs of the services asked about; empty: all of them.",
     )
+    params = serializers.DictField(
+        required=False,
+        help_text="What a migration takes besides: waves, floors, offers, prices and more, each with a default; "
+        "docs/models/plan.md lists them with their units.",
+    )
     owner = serializers.SlugRelatedField[Any](
         slug_field="username", read_only=True, allow_null=True, help_text="Who made it."
     )
@@ -240,7 +245,7 @@ class ScenarioSerializer(RowSerializer):
         model = Scenario
         fields = [
             *(*COMMON, "name", "kind", "note", "starts_on", "ends_on", "trace", "services", "reserve_ratio"),
-            *("growth_override_ratio", "dual_run_months", "draws", "seed", "owner", "is_demo", *KEPT),
+            *("growth_override_ratio", "dual_run_months", "params", "draws", "seed", "owner", "is_demo", *KEPT),
         ]
         read_only_fields = ["is_demo", *KEPT]
 

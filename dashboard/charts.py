@@ -2,37 +2,15 @@
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import altair as alt
 
+from dashboard.chart_parts import Chart, amount_axis, finished, inline, months_axis, share_axis
 from dashboard.presenters import quantity_text, side_text
-from scenarios.tables import Cell, Column, Table
+from scenarios.tables import Column, Table
 
-HEIGHT_PX = 260
 AVAILABLE, DEMANDED = "Available", "Demanded"
-
-
-@dataclass(frozen=True, slots=True)
-class Chart:
-    """A spec, its sentence, and its table twin: the same rows, nothing more."""
-
-    name: str
-    title: str
-    sentence: str
-    spec: dict[str, Any]
-    table: Table
-
-    @property
-    def spec_id(self) -> str:
-        """Name of the element that holds the spec on a page."""
-        return f"spec-{self.name}"
-
-    @property
-    def cells(self) -> list[list[Cell]]:
-        """Return the table twin for a page."""
-        return self.table.cells()
 
 
 def charts_of(result: Mapping[str, Any]) -> list[Chart]:
@@ -84,7 +62,7 @@ def capacity_chart(result: Mapping[str, Any], region: Mapping[str, Any]) -> Char
         name=table.name,
         title=f"{region['name']}: capacity against demand",
         sentence=sentence,
-        spec=_finished(_capacity_layers(points, region["run_out"], result["months"]), description=sentence),
+        spec=finished(_capacity_layers(points, region["run_out"], result["months"]), description=sentence),
         table=table,
     )
 
@@ -94,22 +72,22 @@ def _capacity_layers(
 ) -> alt.LayerChart | alt.FacetChart:
     scale = alt.Scale(domain=[AVAILABLE, DEMANDED])
     line = alt.Legend(title=None, symbolType="stroke", symbolSize=260, symbolStrokeWidth=2.2, symbolOpacity=1)
-    base = alt.Chart(_inline(points)).encode(x=_months())
+    base = alt.Chart(inline(points)).encode(x=months_axis())
     layers: list[alt.Chart] = [
         base.mark_area(opacity=0.2).encode(
-            y=_amount("p10", "tok/s"),
+            y=amount_axis("p10", "tok/s"),
             y2="p90:Q",
             fill=alt.Fill("series:N", legend=line, scale=scale),
         ),
         base.mark_line(strokeWidth=2.2).encode(
-            y=_amount("p50", "tok/s"),
+            y=amount_axis("p50", "tok/s"),
             stroke=alt.Stroke("series:N", legend=line, scale=scale),
             strokeDash=alt.StrokeDash(
                 "series:N", legend=line, scale=alt.Scale(domain=[AVAILABLE, DEMANDED], range=[[1, 0], [6, 4]])
             ),
         ),
         base.mark_point(size=28, filled=True, opacity=1, strokeWidth=0).encode(
-            y=_amount("p50", "tok/s"),
+            y=amount_axis("p50", "tok/s"),
             fill=alt.Fill("series:N", legend=line, scale=scale),
             tooltip=[
                 alt.Tooltip("month:O", title="Month"),
@@ -129,7 +107,7 @@ def _run_out_markers(run_out: Mapping[str, str | None], months: Sequence[str]) -
         if month is None:
             continue
         is_late = months.index(month) > len(months) / 2
-        base = alt.Chart(_inline([{"month": month, "label": f"{words} {month}"}]))
+        base = alt.Chart(inline([{"month": month, "label": f"{words} {month}"}]))
         dash, width = ([1, 0], 2.2) if quantile == "p50" else ([3, 3], 1.4)
         marks.append(base.mark_rule(strokeWidth=width, strokeDash=dash, style="marker-rule").encode(x="month:O"))
         marks.append(
@@ -215,11 +193,11 @@ def _kinds_chart(result: Mapping[str, Any], table: Table, *, title: str, verb: s
         "side:O", legend=None, sort=["GPU", "homegrown"], scale=alt.Scale(domain=["GPU", "homegrown"], range=[0.22, 1])
     )
     bars = (
-        alt.Chart(_inline(points))
+        alt.Chart(inline(points))
         .mark_bar(strokeWidth=1)
         .encode(
-            x=_months(),
-            y=_amount("hosts", "hosts"),
+            x=months_axis(),
+            y=amount_axis("hosts", "hosts"),
             color=color,
             stroke=alt.Stroke("kind:N", title=None, sort=labels, scale=alt.Scale(domain=labels)),
             fillOpacity=pale,
@@ -235,7 +213,7 @@ def _kinds_chart(result: Mapping[str, Any], table: Table, *, title: str, verb: s
         name=table.name,
         title=title,
         sentence=sentence,
-        spec=_finished(bars, description=sentence),
+        spec=finished(bars, description=sentence),
         table=table,
     )
 
@@ -269,11 +247,11 @@ def share_chart(result: Mapping[str, Any]) -> Chart:
     points = [
         {"month": row["month"], **{q: row[f"homegrown_token_ratio_{q}"] for q in quantiles}} for row in table.rows
     ]
-    base = alt.Chart(_inline(points)).encode(x=_months())
+    base = alt.Chart(inline(points)).encode(x=months_axis())
     layers = alt.layer(
-        base.mark_area(opacity=0.22).encode(y=_share("p10"), y2="p90:Q"),
+        base.mark_area(opacity=0.22).encode(y=share_axis("p10"), y2="p90:Q"),
         base.mark_line(strokeWidth=2.2, point={"size": 24}).encode(
-            y=_share("p50"),
+            y=share_axis("p50"),
             tooltip=[
                 alt.Tooltip("month:O", title="Month"),
                 *(alt.Tooltip(f"{q}:Q", title=q.upper(), format=".1%") for q in quantiles),
@@ -284,7 +262,7 @@ def share_chart(result: Mapping[str, Any]) -> Chart:
         name=table.name,
         title="Share of output tokens on homegrown chips",
         sentence=sentence,
-        spec=_finished(layers, description=sentence),
+        spec=finished(layers, description=sentence),
         table=table,
     )
 
@@ -313,7 +291,7 @@ def ratings_chart(rows: Sequence[Mapping[str, Any]], *, about: str) -> Chart:
     points = [
         {"name": row["name"], "side": row["side"], **{q: row[f"tok_s_per_chip_{q}"] for q in quantiles}} for row in rows
     ]
-    base = alt.Chart(_inline(points)).encode(
+    base = alt.Chart(inline(points)).encode(
         y=alt.Y("name:N", title=None, sort=[row["name"] for row in rows], axis=alt.Axis(labelLimit=150)),
         tooltip=[
             alt.Tooltip("name:N", title="Name"),
@@ -339,7 +317,7 @@ def ratings_chart(rows: Sequence[Mapping[str, Any]], *, about: str) -> Chart:
         name=table.name,
         title="Output per chip",
         sentence=sentence,
-        spec=_finished(layers, description=sentence, height_px=60 + 22 * len(rows)),
+        spec=finished(layers, description=sentence, height_px=60 + 22 * len(rows)),
         table=table,
     )
 
@@ -373,7 +351,7 @@ def ratio_chart(rows: Sequence[Mapping[str, Any]], *, about: str) -> Chart:
     points = [{**{name: row[name] for name in ("name", "rows", *ratios)}, "series": "rows"} for row in rows]
     scale = alt.Scale(type="log", nice=False)
     names = [row["name"] for row in rows]
-    base = alt.Chart(_inline(points)).encode(
+    base = alt.Chart(inline(points)).encode(
         y=alt.Y("name:N", title=None, sort=names, axis=alt.Axis(labelLimit=150)),
         tooltip=[
             alt.Tooltip("name:N", title="Chip"),
@@ -391,7 +369,7 @@ def ratio_chart(rows: Sequence[Mapping[str, Any]], *, about: str) -> Chart:
             x=alt.X("ratio_p10:Q", scale=scale), x2="ratio_p90:Q", stroke=alt.Stroke("series:N", legend=None)
         ),
         base.mark_point(size=42, filled=True, opacity=1).encode(x=alt.X("ratio_p50:Q", scale=scale)),
-        alt.Chart(_inline([{"one": 1}]))
+        alt.Chart(inline([{"one": 1}]))
         .mark_rule(strokeWidth=1.4, strokeDash=[3, 3], style="marker-rule")
         .encode(x=alt.X("one:Q", scale=scale)),
     )
@@ -399,7 +377,7 @@ def ratio_chart(rows: Sequence[Mapping[str, Any]], *, about: str) -> Chart:
         name=table.name,
         title="Predicted over measured, by chip",
         sentence=sentence,
-        spec=_finished(layers, description=sentence, height_px=60 + 22 * len(rows)),
+        spec=finished(layers, description=sentence, height_px=60 + 22 * len(rows)),
         table=table,
     )
 
@@ -423,7 +401,7 @@ def own_chart(table: Table, metric: str, unit: str) -> Chart:
     domain = alt.Scale(domain=chips)
     fill, shape = alt.Fill("chip:N", title=None, scale=domain), alt.Shape("chip:N", title=None, scale=domain)
     stroke = alt.Stroke("chip:N", title=None, scale=domain)
-    base = alt.Chart(_inline(points)).encode(
+    base = alt.Chart(inline(points)).encode(
         x=alt.X("measured:Q", title=f"measured{label}", scale=scale, axis=axis),
         tooltip=[
             *(alt.Tooltip(f"{n}:N", title=n.replace("_id", "").capitalize()) for n in ("point_id", "chip", "model")),
@@ -433,7 +411,7 @@ def own_chart(table: Table, metric: str, unit: str) -> Chart:
     )
     y = alt.Y("p50:Q", title=f"predicted{label}", scale=scale, axis=axis)
     layers = alt.layer(
-        alt.Chart(_inline([{"measured": end, "p50": end} for end in (low, high)]))
+        alt.Chart(inline([{"measured": end, "p50": end} for end in (low, high)]))
         .mark_line(strokeWidth=1.4, strokeDash=[3, 3], style="marker-rule")
         .encode(x=alt.X("measured:Q", scale=scale), y=alt.Y("p50:Q", scale=scale)),
         base.mark_rule(strokeWidth=1.4).encode(y=alt.Y("p10:Q", scale=scale), y2="p90:Q", stroke=stroke),
@@ -443,38 +421,13 @@ def own_chart(table: Table, metric: str, unit: str) -> Chart:
         name=table.name,
         title=f"Own points: {metric}",
         sentence=sentence,
-        spec=_finished(layers, description=sentence),
+        spec=finished(layers, description=sentence),
         table=table,
     )
 
 
 def _off(row: Mapping[str, Any]) -> float:
     return abs(math.log(row["ratio_p50"]))
-
-
-# --- what all charts have in common -----------------------------------------------------------------------------------
-def _inline(points: Sequence[Mapping[str, Any]]) -> alt.Data:
-    return alt.Data(values=list(points))
-
-
-def _months() -> alt.X:
-    return alt.X(
-        "month:O", title=None, axis=alt.Axis(labelAngle=0, labelOverlap=True, labelSeparation=8, labelPadding=7)
-    )
-
-
-def _amount(field: str, unit: str) -> alt.Y:
-    return alt.Y(f"{field}:Q", title=unit, axis=alt.Axis(labelExpr="format(datum.value, '~s')", tickCount=5))
-
-
-def _share(field: str) -> alt.Y:
-    return alt.Y(f"{field}:Q", title="share", scale=alt.Scale(domain=[0, 1]), axis=alt.Axis(format=".0%", tickCount=5))
-
-
-def _finished(chart: alt.TopLevelMixin, *, description: str, height_px: int = HEIGHT_PX) -> dict[str, Any]:
-    sized = chart.properties(width="container", height=height_px, description=description)
-    # Altair's own validation of a spec takes half a second; the tests do it
-    return dict(sized.configure_legend(orient="top", labelLimit=320).to_dict(validate=False))
 
 
 def _kinds_in_order(result: Mapping[str, Any]) -> list[Mapping[str, Any]]:

@@ -14,6 +14,7 @@ from django.utils import timezone
 from accelerator import PROFILES, chips_load, models_load
 from accelerator.accuracy import SCHEMES
 from dashboard.accuracy import AccuracyChoice, choices_of
+from dashboard.param_fields import LISTS, PREFIX, param_fields, param_initial, param_values
 from dashboard.ratings import RatingChoice, choice_defaults
 from fleet.access import region_limit, rows_seen
 from fleet.models import Service
@@ -171,6 +172,18 @@ class ScenarioForm(forms.ModelForm):
         trace.queryset = seen(Trace.objects.defer("arrays", "mix"), user)
         trace.empty_label = "none: the services' built-in profiles"
         self.initial.setdefault("version", self.instance.version if self.instance.pk else None)
+        self.fields.update(param_fields())
+        self.initial.update(param_initial(self.instance.params))
+
+    @property
+    def fields_general(self) -> list[forms.BoundField]:
+        """What every scenario takes."""
+        return [field for field in self if not field.name.startswith(PREFIX)]
+
+    @property
+    def fields_migration(self) -> list[forms.BoundField]:
+        """What a migration takes besides."""
+        return [field for field in self if field.name.startswith(PREFIX)]
 
     def clean_trace_file(self) -> UploadedFile | None:
         """Refuse what is too large before anything reads it."""
@@ -185,9 +198,22 @@ class ScenarioForm(forms.ModelForm):
         values = self.cleaned_data
         if not values.get("services") and "services" not in self.errors and region_limit(self.user) is not None:
             self.add_error("services", "Name them: your account sees some regions only, and no question about all.")
-        if values.get("starts_on") and values.get("ends_on"):
-            check_scenario(values)
+        params = param_values(values) if values.get("kind") == Scenario.Kind.MIGRATION else {}
+        self.instance.params = params
+        if values.get("kind") and values.get("starts_on") and values.get("ends_on"):
+            try:
+                check_scenario({**values, "params": params})
+            except ValidationError as error:
+                self._say(error)
         return values
+
+    def _say(self, error: ValidationError) -> None:
+        """Show each message at its field; of the parameters at the one that it names."""
+        for name, texts in error.message_dict.items():
+            for text in texts:
+                place = PREFIX + text.removeprefix("params.").split(":")[0]
+                shown = name if name != "params" else place if place in self.fields else LISTS
+                self.add_error(shown if shown in self.fields else None, text)
 
 
 class ScheduleForm(forms.ModelForm):

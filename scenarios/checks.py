@@ -11,6 +11,8 @@ from django.core.exceptions import ValidationError
 from fleet.models import Service
 from fleet.models.versioned import DAY_FIRST, DAY_LAST
 from scenarios.demand import months_between
+from scenarios.planning.params import PARAMS
+from scenarios.planning.plain import ProblemError, plain_read
 
 HORIZON_MAX_MONTHS = 120
 
@@ -40,6 +42,19 @@ def check_services(slugs: Any) -> None:
         raise ValidationError({"services": "a service is named twice"})
 
 
+def check_params(kind: str, params: Any) -> None:
+    """What a kind of scenario takes besides is known, of its type and within its range."""
+    known = PARAMS.get(kind)
+    if known is None:
+        if params:
+            raise ValidationError({"params": f"a {kind} scenario takes none"})
+        return
+    try:
+        plain_read(known, params, place="params")
+    except ProblemError as error:
+        raise ValidationError({"params": [f"{place}: {text}" for place, text in error.errors]}) from None
+
+
 def check_cron(expression: str) -> None:
     """A cron expression of five fields that will fire again."""
     try:
@@ -63,6 +78,7 @@ def check_scenario(values: Mapping[str, Any]) -> None:
     _all(
         lambda: check_horizon(starts_on=values["starts_on"], ends_on=values["ends_on"]),
         lambda: check_services(values.get("services", [])),
+        lambda: check_params(values["kind"], values.get("params", {})),
     )
 
 

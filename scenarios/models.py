@@ -103,6 +103,11 @@ class Scenario(Versioned):
         validators=[MaxValueValidator(12)],
         help_text="Months for which GPU hosts stay warm behind traffic that has moved. [month]",
     )
+    params = models.JSONField(
+        default=dict,
+        blank=True,
+        help_text="What a kind of scenario takes besides, such as waves, floors and prices; docs/models/plan.md.",
+    )
     draws = models.PositiveIntegerField(
         default=32,
         validators=[MinValueValidator(10), MaxValueValidator(2_000)],

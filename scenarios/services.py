@@ -66,7 +66,8 @@ def workload_store(workload: Workload, *, owner: User | None) -> Trace:
 
 def scenario_check(scenario: Scenario) -> None:
     """Raise ValidationError, with every field at fault, if a scenario cannot be asked."""
-    check_scenario({"starts_on": scenario.starts_on, "ends_on": scenario.ends_on, "services": scenario.services})
+    fields = ("kind", "starts_on", "ends_on", "services", "params")
+    check_scenario({name: getattr(scenario, name) for name in fields})
     scenario.full_clean()
 
 

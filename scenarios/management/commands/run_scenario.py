@@ -1,6 +1,7 @@
 """`manage.py run_scenario capacity --trace FILE --wait --json`: a scenario without the dashboard, through a worker."""
 
 import json
+import tomllib
 from datetime import date
 from pathlib import Path
 from typing import Any
@@ -37,6 +38,11 @@ class Command(BaseCommand):
         parser.add_argument("--reserve-ratio", type=float, default=0.1, help="share of every host kept free [-]")
         parser.add_argument("--growth-ratio", type=float, help="one growth for all services [1/month]")
         parser.add_argument("--dual-run-months", type=int, default=1, help="months GPUs stay warm [month]")
+        parser.add_argument(
+            "--params",
+            type=Path,
+            help="JSON or TOML file with what a migration takes besides: waves, floors, prices; docs/models/plan.md",
+        )
         parser.add_argument("--draws", type=int, default=32, help="futures drawn for the bands [-]")
         parser.add_argument("--seed", type=int, default=1, help="seed of the draws")
         parser.add_argument("--wait", action="store_true", help="wait for the answer and print it")
@@ -54,6 +60,7 @@ class Command(BaseCommand):
             reserve_ratio=options["reserve_ratio"],
             growth_override_ratio=options["growth_ratio"],
             dual_run_months=options["dual_run_months"],
+            params=_params(options["params"]),
             draws=options["draws"],
             seed=options["seed"],
         )
@@ -94,6 +101,19 @@ class Command(BaseCommand):
         table = tables_of(run.result)[0]
         self.stdout.write("\n" + table.caption)
         self.stdout.write(table.csv().replace("\r\n", "\n"), ending="")
+
+
+def _params(path: Path | None) -> dict[str, Any]:
+    """Return the parameters of a file, by its ending."""
+    if path is None:
+        return {}
+    try:
+        found = tomllib.loads(path.read_text()) if path.suffix == ".toml" else json.loads(path.read_text())
+    except (OSError, ValueError) as error:
+        raise CommandError(f"{path}: {error}", returncode=BAD_INPUT) from error
+    if not isinstance(found, dict):
+        raise CommandError(f"{path}: an object is needed", returncode=BAD_INPUT)
+    return found
 
 
 def _day(text: str) -> date:

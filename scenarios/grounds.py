@@ -1,0 +1,460 @@
+"""From a fleet to a question of plain values: places with what they hold, what they may take, and who may serve what.
+
+A place is a hall: its racks hang on one set of feeds and loops. What racks share is written as limits over places, as
+if the hosts of a place were spread evenly over its racks; where hosts then really go, `fleet.room` says rack by rack.
+Values in, values out.
+"""
+
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from datetime import date, timedelta
+
+import numpy as np
+
+from accelerator import chip_get
+from fleet.slips import slip_days
+from fleet.snapshot import FleetSnapshot, FloatArray, IntArray, TreeFacts
+from fleet.trees import rack_limits, rows_over
+from scenarios.demand import month_label
+from scenarios.planning.params import MigrationParams
+from scenarios.planning.problem import (
+    WHOLE,
+    DeliveryValues,
+    DomainValues,
+    FloorValues,
+    KindValues,
+    LimitValues,
+    LostValues,
+    OfferValues,
+    OrderValues,
+    PlaceValues,
+    PlanProblem,
+    RateValues,
+    RuleValues,
+    ServiceValues,
+    SiteValues,
+    SolverValues,
+    StandingValues,
+    UseValues,
+)
+from scenarios.plans import BoolArray
+
+DAYS_A_MONTH = 30.4375
+BOOK_OF_PRICE = 0.5  # of a standing host where nobody says: half-way through its life
+ROOM, POWER, COOLING = "room", "feed_failover_power", "cooling"
+ALIKE = 1e-6  # limits whose uses differ by less are one limit, the tightest
+
+
+@dataclass(frozen=True, eq=False)
+class Rates:
+    """What one host does, per service [S] and kind [K], in output tokens per second: P10, P50, P90 [tok/s].
+
+    `replicas` is how many replicas a host holds; 0 where it holds none, or nobody knows. [-]
+    """
+
+    low_tok_s: FloatArray
+    tok_s: FloatArray
+    high_tok_s: FloatArray
+    replicas: FloatArray
+
+
+@dataclass(frozen=True, eq=False)
+class Question:
+    """What a problem is built from, beside the fleet.
+
+    Attributes
+    ----------
+    months : tuple of date, length T
+        First days of the months.
+    rates : mapping of phase to Rates
+    demand_tok_s : float64[S, T]
+        Output tokens of the peak hour, P50. [tok/s]
+    mean_ratio, input_ratio : float64[S]
+        Mean over peak demand; input tokens for one output token. [-]
+    allowed : bool[S, K, T]
+        Software readiness, and who may not move.
+    homegrown : bool[K]
+    in_scope : bool[S]
+    price : mapping of kind to money
+        Of a new host, where the fleet says it.
+    """
+
+    months: tuple[date, ...]
+    rates: Mapping[str, Rates]
+    demand_tok_s: FloatArray
+    mean_ratio: FloatArray
+    input_ratio: FloatArray
+    allowed: BoolArray
+    homegrown: BoolArray
+    in_scope: BoolArray
+    reserve_ratio: float
+    hold_months: int
+    seed: int
+    params: MigrationParams
+    price: Mapping[str, float]
+
+
+def problem_of(snapshot: FleetSnapshot, question: Question) -> PlanProblem:
+    """Return the migration problem of a fleet.
+
+    Raises
+    ------
+    ValueError
+        If a parameter names a month beyond the horizon, or what the fleet does not have.
+    """
+    ground = _Ground(snapshot, question)
+    params = question.params
+    return PlanProblem(
+        periods=tuple(month_label(month) for month in question.months),
+        sites=tuple(ground.sites()),
+        places=ground.places,
+        kinds=tuple(ground.kinds()),
+        services=tuple(ground.services()),
+        rates=tuple(ground.rates()),
+        standing=tuple(ground.standing()),
+        deliveries=tuple(ground.deliveries()),
+        offers=tuple(
+            OfferValues(kind=one.kind, period=ground.period(one.month), hosts=one.hosts, site=one.site)
+            for one in params.offers
+        ),
+        limits=tuple(ground.limits()),
+        floors=tuple(
+            FloorValues(
+                ratio=one.ratio, period=ground.period(one.month), basis=one.basis, region=one.region, tier=one.tier
+            )
+            for one in params.floors
+        ),
+        domains=tuple(ground.domains()) if params.failover else (),
+        order=tuple(OrderValues(first=one.first, then=one.then) for one in params.order),
+        rules=RuleValues(
+            reserve_ratio=question.reserve_ratio,
+            waves_most=params.waves_most,
+            rollback_ratio=params.rollback_ratio if question.hold_months else 0.0,
+            hold_periods=question.hold_months,
+            shadow_ratio=params.shadow_ratio if params.shadow_months else 0.0,
+            shadow_periods=params.shadow_months,
+            ramp_ratio=params.ramp_ratio,
+            split=params.split,
+            failover_penalty_per_mtok=params.failover_penalty_per_mtok,
+            discount_ratio_year=params.discount_ratio_year,
+            objective=params.objective,
+        ),
+        solver=SolverValues(
+            gap_ratio=params.gap_ratio, nodes_most=None, time_limit_s=params.time_limit_s, seed=question.seed
+        ),
+        currency=params.currency,
+    )
+
+
+class _Ground:
+    """A fleet by place, month and kind."""
+
+    def __init__(self, snapshot: FleetSnapshot, question: Question) -> None:
+        self._snapshot, self._question, self._params = snapshot, question, question.params
+        self._months = question.months
+        regions = {s.region for at, s in enumerate(snapshot.services) if question.in_scope[at]}
+        halls = ["/".join(key.split("/")[:2]) for key in snapshot.row_keys]
+        slugs = sorted({hall for hall in halls if self._region(hall) in regions})
+        at_place = {slug: at for at, slug in enumerate(slugs)}
+        of_row = np.array([at_place.get(hall, -1) for hall in halls], dtype=np.int64)
+        self.places = tuple(PlaceValues(slug=slug, site=slug.split("/")[0]) for slug in slugs)
+        self._racks_place: IntArray = of_row[snapshot.rack_row]  # -1: outside of the question
+        self._known = np.array([kind.slug for kind in snapshot.kinds])
+        self._standing = np.stack([self._hosts(month) for month in self._months])
+
+    def _region(self, hall: str) -> str:
+        site = hall.split("/", maxsplit=1)[0]
+        return next(one.region for one in self._snapshot.sites if one.slug == site)
+
+    def period(self, month: str) -> int:
+        """Return the position of a month, 0 for one before the horizon."""
+        labels = [month_label(one) for one in self._months]
+        if len(month) != len(labels[0]) or month > labels[-1]:
+            raise ValueError(f"month {month!r} does not lie in {labels[0]} to {labels[-1]}")
+        return labels.index(month) if month in labels else 0
+
+    # --- sites, kinds, services ---------------------------------------------------------------------------------------
+    def sites(self) -> Iterator[SiteValues]:
+        """Return the sites that have a place, with their energy."""
+        params, own = self._params, {one.site: one for one in self._params.tariffs}
+        until = params.subsidy_until or "9999-12"
+        here = {place.site for place in self.places}
+        for site in self._snapshot.sites:
+            if site.slug not in here:
+                continue
+            said = own.get(site.slug)
+            tariff = said.tariff_per_kwh if said else params.tariff_per_kwh
+            lower = said.homegrown_tariff_per_kwh if said else None
+            subsidised = lower if lower is not None else tariff * params.homegrown_tariff_ratio
+            carbon = said.kgco2e_per_kwh if said and said.kgco2e_per_kwh is not None else params.kgco2e_per_kwh
+            yield SiteValues(
+                slug=site.slug,
+                region=site.region,
+                pue_ratio=site.pue_ratio,
+                tariff_per_kwh=(tariff,),
+                homegrown_tariff_per_kwh=tuple(
+                    subsidised if month_label(month) <= until else tariff for month in self._months
+                ),
+                kgco2e_per_kwh=(carbon,),
+            )
+
+    def kinds(self) -> Iterator[KindValues]:
+        """Return the host types with their money."""
+        params, said = self._params, {one.kind: one for one in self._params.prices}
+        for at, kind in enumerate(self._snapshot.kinds):
+            own = said.get(kind.slug)
+            price = own.price if own else self._question.price.get(kind.slug, params.price_unknown)
+            book = own.book_value if own and own.book_value is not None else BOOK_OF_PRICE * price
+            yield KindValues(
+                slug=kind.slug,
+                homegrown=bool(self._question.homegrown[at]),
+                power_w=kind.power_w,
+                idle_w=min(kind.idle_w, kind.power_w),
+                busy_w=kind.typical_w,
+                price=price,
+                life_months=params.life_months,
+                book_value=book,
+                months_left=params.months_left,
+                resale_ratio=0.0 if self._question.homegrown[at] else params.resale_ratio,
+                upkeep_per_month=price * params.upkeep_ratio_year / 12,
+                vendor=chip_get(kind.chip).vendor,
+            )
+
+    def services(self) -> Iterator[ServiceValues]:
+        """Return the services asked about."""
+        params, question = self._params, self._question
+        leave = {one.service: self.period(one.month) for one in params.must_leave}
+        for at, service in enumerate(self._snapshot.services):
+            if not question.in_scope[at]:
+                continue
+            yield ServiceValues(
+                slug=service.slug,
+                region=service.region,
+                tier=service.tier,
+                demand_tok_s=tuple(question.demand_tok_s[at].tolist()),
+                mean_ratio=float(question.mean_ratio[at]),
+                input_ratio=float(question.input_ratio[at]),
+                homegrown_ratio=self._moved_ratio(service.slug),
+                stays=not service.movable,
+                homegrown_from=leave.get(service.slug),
+                penalty_per_mtok=params.unserved_penalty_per_mtok,
+            )
+
+    def _moved_ratio(self, service: str) -> float:
+        """Return the share of what serves a service now that stands on homegrown chips. [-]"""
+        total = {False: 0.0, True: 0.0}
+        for deployment, tok_s in self._serving_tok_s(service):
+            total[bool(self._question.homegrown[self._known.tolist().index(deployment)])] += tok_s
+        return total[True] / (total[True] + total[False]) if total[True] else 0.0
+
+    def _serving_tok_s(self, service: str) -> Iterator[tuple[str, float]]:
+        """Return what deployments of a service make on the first day, by kind. [tok/s]"""
+        snapshot, day = self._snapshot, self._snapshot.as_of.toordinal()
+        here = (snapshot.placement_first_day <= day) & (day < snapshot.placement_last_day)
+        replicas = np.bincount(
+            snapshot.placement_deployment[here],
+            snapshot.placement_replicas[here].astype(np.float64),
+            minlength=len(snapshot.deployments),
+        )
+        for at, deployment in enumerate(snapshot.deployments):
+            if deployment.service == service and replicas[at]:
+                yield deployment.kind, float(replicas[at]) * deployment.replica_tok_s
+
+    def rates(self) -> Iterator[RateValues]:
+        """Return what hosts do for the services asked about, for the whole and by phase."""
+        snapshot, question = self._snapshot, self._question
+        for s, service in enumerate(snapshot.services):
+            if not question.in_scope[s]:
+                continue
+            in_use = {kind for kind, _tok_s in self._serving_tok_s(service.slug)}
+            for k, kind in enumerate(snapshot.kinds):
+                may = np.flatnonzero(question.allowed[s, k])
+                is_homegrown = bool(question.homegrown[k])
+                for phase, rates in question.rates.items():
+                    if rates.tok_s[s, k] <= 0 or (not len(may) and not is_homegrown):
+                        continue
+                    is_open = is_homegrown and phase == WHOLE and kind.slug in in_use and bool(len(may)) and may[0] == 0
+                    yield RateValues(
+                        service=service.slug,
+                        kind=kind.slug,
+                        phase=phase,
+                        tok_s=float(rates.tok_s[s, k]),
+                        low_tok_s=float(min(rates.low_tok_s[s, k], rates.tok_s[s, k])),
+                        high_tok_s=float(max(rates.high_tok_s[s, k], rates.tok_s[s, k])),
+                        replicas_per_host=float(rates.replicas[s, k]),
+                        ready=(int(may[0]) if len(may) else len(self._months)) if is_homegrown else 0,
+                        in_use=is_open,
+                        port_cost=self._params.port_cost if is_homegrown and not is_open else 0.0,
+                    )
+
+    # --- hosts --------------------------------------------------------------------------------------------------------
+    def _hosts(self, month: date) -> IntArray:
+        """Return the hosts that stand in each place by kind, what is to retire unnamed taken off, int64[L, K]."""
+        snapshot = self._snapshot
+        inside = self._racks_place >= 0
+        counts = np.zeros((len(self.places), len(snapshot.kinds)), dtype=np.int64)
+        np.add.at(counts, self._racks_place[inside], snapshot.rack_hosts(month)[inside])
+        for row in snapshot.retirements:
+            if row.retire_on <= month:
+                self._take(counts, row.site, row.kind, row.quantity)
+        for policy in snapshot.policies:
+            ends_on = policy.ends_on or date.max
+            if policy.verb == "use" and policy.starts_on <= month < ends_on:
+                for at, place in enumerate(self.places):
+                    if policy.site in {"", place.site} and policy.region in {"", self._region(place.slug)}:
+                        counts[at, [kind.chip == policy.chip for kind in snapshot.kinds]] = 0
+        return counts
+
+    def _take(self, counts: IntArray, site: str, kind: str, quantity: int) -> None:
+        """Take hosts off the places of a site, the fullest first."""
+        k = self._known.tolist().index(kind)
+        places = [at for at, place in enumerate(self.places) if place.site == site]
+        for at in sorted(places, key=lambda at: (-counts[at, k], at)):
+            gone = min(quantity, int(counts[at, k]))
+            counts[at, k] -= gone
+            quantity -= gone
+
+    def standing(self) -> Iterator[StandingValues]:
+        """Return the hosts that stand if nothing is done."""
+        for at, place in enumerate(self.places):
+            for k, kind in enumerate(self._snapshot.kinds):
+                hosts = self._standing[:, at, k]
+                if hosts.any():
+                    yield StandingValues(place=place.slug, kind=kind.slug, hosts=tuple(hosts.astype(float).tolist()))
+
+    def deliveries(self) -> Iterator[DeliveryValues]:
+        """Return what is ordered, at its median slip and expected fill; what comes after the horizon is left out."""
+        sites = {place.site for place in self.places}
+        for delivery in self._snapshot.deliveries:
+            comes_on = delivery.expected_on + timedelta(days=math.ceil(slip_days(delivery, 0.0)))
+            period = int(np.searchsorted([month.toordinal() for month in self._months], comes_on.toordinal()))
+            if delivery.site not in sites or period >= len(self._months):
+                continue
+            yield DeliveryValues(
+                site=delivery.site,
+                kind=delivery.kind,
+                period=period,
+                hosts=round(delivery.quantity * delivery.fill_ratio),
+                slug=delivery.slug,
+                slip_p50_months=delivery.slip_p50_days / DAYS_A_MONTH,
+                slip_p90_months=delivery.slip_p90_days / DAYS_A_MONTH,
+                fill_ratio=delivery.fill_ratio,
+                ordered=delivery.quantity,
+                group=delivery.correlation_group,
+            )
+
+    # --- limits -------------------------------------------------------------------------------------------------------
+    def limits(self) -> Iterator[LimitValues]:
+        """Return what hosts share: the room of each place, then nodes of power and cooling after any failure."""
+        caps = self._caps()
+        yield from self._rooms(caps)
+        snapshot = self._snapshot
+        yield from self._nodes(POWER, snapshot.power, snapshot.kind_apparent_va, "VA", caps)
+        yield from self._nodes(COOLING, snapshot.cooling, snapshot.kind_power_w, "W", caps)
+
+    def _caps(self) -> IntArray:
+        """Return how many hosts of each kind the racks of each place would take, empty and alone, int64[L, K]. [-]"""
+        snapshot, inside = self._snapshot, self._racks_place >= 0
+        is_open = snapshot.rack_open(self._months[0]) & inside
+        tree = snapshot.power.on(self._months[0], len(inside))
+        feeds_va = rack_limits(tree) if len(snapshot.power.slugs) else np.full(len(inside), np.inf)
+        caps = np.zeros((len(self.places), len(snapshot.kinds)), dtype=np.int64)
+        for k, kind in enumerate(snapshot.kinds):
+            each = np.floor(
+                np.min(
+                    [
+                        snapshot.rack_power_limit_w / kind.power_w,
+                        feeds_va / kind.apparent_va,
+                        snapshot.rack_cooling_limit_w / kind.power_w,
+                        snapshot.rack_height_u / kind.height_u,
+                        snapshot.rack_weight_limit_kg / kind.weight_kg if kind.weight_kg else np.inf * is_open,
+                        snapshot.rack_ports / kind.ports if kind.ports else np.inf * is_open,
+                    ],
+                    axis=0,
+                )
+                + 1e-9,
+                where=is_open,
+                out=np.zeros(len(is_open)),
+            )
+            if kind.cooling == "liquid":
+                each = np.where(snapshot.rack_is_liquid, each, 0.0)
+            np.add.at(caps[:, k], self._racks_place[is_open], each[is_open].astype(np.int64))
+        return caps
+
+    def _rooms(self, caps: IntArray) -> Iterator[LimitValues]:
+        """Return the room of each place: a host takes the share of it that it would take among its likes."""
+        for at, place in enumerate(self.places):
+            shares = {
+                k: 1.0 / caps[at, k] if caps[at, k] else 2.0  # one that no rack takes never fits
+                for k in range(len(self._snapshot.kinds))
+                if caps[at, k] or not self._standing[:, at, k].any()
+            }
+            stands = sum(share * self._standing[:, at, k] for k, share in shares.items())
+            yield LimitValues(
+                slug=f"room {place.slug}",
+                limit=tuple(np.maximum(1.0, np.broadcast_to(stands, len(self._months))).tolist()),
+                uses=tuple(self._use(place.slug, k, share) for k, share in shares.items()),
+                constraint=ROOM,
+                object=place.slug,
+                unit="-",
+            )
+
+    def _use(self, place: str, kind: int, amount: float) -> UseValues:
+        return UseValues(place=place, kind=self._snapshot.kinds[kind].slug, amount=float(amount))
+
+    def _nodes(
+        self, constraint: str, facts: TreeFacts, per_kind: FloatArray, unit: str, caps: IntArray
+    ) -> Iterator[LimitValues]:
+        """Return the limits of nodes that full racks would break, under the failure that loads each most."""
+        snapshot = self._snapshot
+        if not len(facts.slugs):
+            return
+        tree = facts.on(self._months[0], len(snapshot.rack_slugs))
+        full = np.where(self._racks_place >= 0, snapshot.rack_power_limit_w, 0.0)
+        none = np.zeros(len(full))
+        rows = rows_over(tree, full, none)
+        width = np.bincount(
+            self._racks_place[self._racks_place >= 0],
+            full[self._racks_place >= 0],
+            minlength=len(self.places),
+        )
+        known: dict[bytes, tuple[float, int, FloatArray]] = {}
+        for at in range(len(rows.node)):
+            ours = rows.row == at
+            racks, share = rows.rack[ours], rows.share[ours]
+            inside = self._racks_place[racks] >= 0
+            racks, share = racks[inside], share[inside]
+            spread = np.bincount(self._racks_place[racks], share * full[racks], minlength=len(self.places))
+            spread = np.divide(spread, width, out=np.zeros(len(self.places)), where=width > 0)
+            top = float(spread.max(initial=0.0))
+            if not top:
+                continue
+            form = np.round(spread / top, 6)
+            limit = float(rows.limit[at]) / top
+            if form.tobytes() not in known or limit < known[form.tobytes()][0] - ALIKE:
+                known[form.tobytes()] = (limit, at, form)
+        for limit, at, form in known.values():
+            node, failure = facts.slugs[rows.node[at]], int(rows.failure[at])
+            load = np.einsum("tlk,l,k->t", self._standing, form, per_kind)
+            after = f" after losing {facts.slugs[failure]}" if failure >= 0 else ""
+            yield LimitValues(
+                slug=f"{constraint} {node}{after}",
+                limit=tuple(np.maximum(limit, load).tolist()),
+                uses=tuple(
+                    self._use(place.slug, k, form[p] * per_kind[k])
+                    for p, place in enumerate(self.places)
+                    for k in range(len(snapshot.kinds))
+                    if form[p] > 0 and (caps[p, k] or self._standing[:, p, k].any())
+                ),
+                constraint=constraint,
+                object=node,
+                unit=unit,
+            )
+
+    def domains(self) -> Iterator[DomainValues]:
+        """Return the failure domains: each place of a region that has more than one."""
+        regions = [self._region(place.slug) for place in self.places]
+        for place, region in zip(self.places, regions, strict=True):
+            if regions.count(region) > 1:
+                yield DomainValues(slug=place.slug, lost=(LostValues(place=place.slug),))

@@ -1,0 +1,126 @@
+"""From what a run has read to the question of its migration plan: prices and gates of the fleet, and its parameters."""
+
+from collections import defaultdict
+from collections.abc import Mapping
+from dataclasses import replace
+
+import numpy as np
+
+from fleet.models import Gate, HostType
+from fleet.models.hosts import Currency
+from scenarios.futures import future_expected
+from scenarios.grounds import Question, Rates, problem_of
+from scenarios.plan_steps import PlanQuestion
+from scenarios.planning.params import MigrationParams
+from scenarios.planning.plain import plain_read
+from scenarios.planning.problem import WHOLE, PlanProblem, problem_check
+from scenarios.plans import Problem
+from scenarios.ratings import RatingTable, replicas_per_host
+
+MEAN_RATIO = 0.7
+"""Mean demand over that of the busiest hour where there is no history: between DeepSeek's day (0.82) and ServeGen's
+largest series (0.37). An assumption; it scales energy and tokens, not hosts."""
+
+
+def plan_question(problem: Problem, table: RatingTable, params: Mapping[str, object]) -> PlanQuestion:
+    """Return the question of a migration plan.
+
+    Parameters
+    ----------
+    problem : Problem
+        What the run has read: fleet, months, readiness, growth.
+    table : RatingTable
+        Ratings of its services on its kinds.
+    params : mapping
+        The scenario's own parameters.
+
+    Raises
+    ------
+    ValueError
+        If they name what is not there, or a month beyond the horizon.
+    """
+    read = plain_read(MigrationParams, params, place="params")
+    snapshot = problem.snapshot
+    asked = Question(
+        months=problem.months,
+        rates={WHOLE: _whole(problem, table)},
+        demand_tok_s=future_expected(problem).demand_tok_s,
+        mean_ratio=np.full(len(snapshot.services), MEAN_RATIO),
+        input_ratio=np.array([mix.input_tok / mix.output_tok for mix in table.mixes]),
+        allowed=problem.allowed,
+        homegrown=problem.homegrown,
+        in_scope=problem.in_scope,
+        reserve_ratio=problem.reserve_ratio,
+        hold_months=problem.dual_run_months,
+        seed=problem.seed,
+        params=read,
+        price=_prices(read),
+    )
+    made = _with_gates(problem_of(snapshot, asked), problem)
+    problem_check(made)
+    return PlanQuestion(problem=made, months=problem.months, front_points=read.pareto_points)
+
+
+def _whole(problem: Problem, table: RatingTable) -> Rates:
+    replicas = np.zeros_like(problem.rate_tok_s)
+    for s, row in enumerate(table.ratings):
+        for k, rating in enumerate(row):
+            replicas[s, k] = replicas_per_host(rating, problem.snapshot.kinds[k])
+    return Rates(problem.rate_low_tok_s, problem.rate_tok_s, problem.rate_high_tok_s, replicas)
+
+
+def _prices(params: MigrationParams) -> dict[str, float]:
+    """Return the price of each host type that has one, in the scenario's currency."""
+    in_cny: dict[str, float] = {Currency.CNY: 1.0, Currency.USD: params.cny_per_usd}
+    return {
+        slug: float(price) * in_cny[currency] / in_cny[params.currency]
+        for slug, price, currency in HostType.objects.values_list("slug", "price", "currency")
+        if price is not None
+    }
+
+
+def _with_gates(made: PlanProblem, problem: Problem) -> PlanProblem:
+    """Return the problem with what each homegrown way still waits for, in words."""
+    chips = {kind.slug: kind.chip for kind in problem.snapshot.kinds}
+    models = {service.slug: service.model for service in problem.snapshot.services}
+    homegrown = {kind.slug for kind in made.kinds if kind.homegrown}
+    said = _gates()
+    return replace(
+        made,
+        rates=tuple(
+            replace(rate, gates=_gates_text(said, models[rate.service], chips[rate.kind]))
+            if rate.kind in homegrown
+            else rate
+            for rate in made.rates
+        ),
+    )
+
+
+Gates = dict[tuple[str, str], list[tuple[str, str, str]]]
+"""Gate, state and owner of each pair of family and chip."""
+
+
+def _gates() -> Gates:
+    found: Gates = defaultdict(list)
+    for family, chip, gate, state, owner in Gate.objects.order_by("gate").values_list(
+        "family", "chip", "gate", "state", "owner"
+    ):
+        found[family, chip].append((gate, state, owner))
+    return found
+
+
+def _gates_text(gates: Gates, model: str, chip: str) -> str:
+    """Return the gates of the family with the longest name that the model's begins with."""
+    slug = model.replace(".", "-")
+    families = sorted(
+        (family for family, of_chip in gates if of_chip == chip and slug.startswith(family)), key=len, reverse=True
+    )
+    if not families:
+        return ""
+    rows = gates[families[0], chip]
+    closed = [(gate, owner) for gate, state, owner in rows if state != Gate.State.PASSED]
+    if not closed:
+        return f"all {len(rows)} passed"
+    owners = ", ".join(sorted({owner for _gate, owner in closed if owner}))
+    waits = ", ".join(gate for gate, _owner in closed)
+    return f"{len(rows) - len(closed)} passed; {waits} not yet" + (f" ({owners})" if owners else "")

@@ -1,0 +1,245 @@
+"""A migration plan as the result that pages, tables and the API show: what moves when, what it costs, what binds.
+
+Values in, values out. Rows say months and names; nothing is rounded here.
+"""
+
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict
+from typing import Any
+
+from scenarios.planning.comparisons import ComparedRow, ParetoPoint, compare
+from scenarios.planning.measures import Inputs, MeasureRow, measures
+from scenarios.planning.plan import LimitRow, MigrationAnswer
+from scenarios.planning.problem import DECODE, PREFILL, WHOLE, PlanProblem
+from scenarios.planning.reconciling import reconcile
+from scenarios.planning.rounding import Rounded
+from scenarios.racking import Racking
+
+PHASE_WORDS = {WHOLE: "whole", PREFILL: "prompts", DECODE: "answers"}
+BINDS_RATIO = 1 - 1e-6  # of a limit that is taken: it binds
+BEST, GREEDY, NOTHING = "best", "greedy", "nothing"
+PLAN_WORDS = {BEST: "this plan", GREEDY: "the greedy plan", NOTHING: "doing nothing"}
+
+Rows = list[dict[str, Any]]
+
+
+def plan_result(
+    problem: PlanProblem,
+    *,
+    answers: Mapping[str, MigrationAnswer],
+    rounded: Rounded | None,
+    racking: Racking | None,
+    safety_cost: float | None,
+    front: Sequence[ParetoPoint],
+) -> dict[str, Any]:
+    """Return what a result says of a plan and of those beside it.
+
+    Parameters
+    ----------
+    answers : mapping
+        `best` first, then `greedy` and `nothing`.
+    """
+    best = answers[BEST]
+    compared = compare(problem, answers)
+    cost = compared[0].objective
+    bare = None if cost is None or safety_cost is None else cost - safety_cost
+    figures = measures(problem, best, Inputs(bare_cost=bare)) if best.is_plan else ()
+    return {
+        "status": best.status,
+        "sentence": _sentence(problem, best, compared, figures),
+        "solver": asdict(best.solver),
+        "currency": problem.currency,
+        "compared": [{**asdict(row), "name": PLAN_WORDS[row.name], "items": dict(row.items)} for row in compared],
+        "front": [_front_row(point) for point in front],
+        "waves": list(_waves(problem, best)),
+        "hosts": list(_hosts(problem, best)),
+        "figures": [_figure_row(problem, row) for row in figures],
+        "short": list(_short(problem, best)),
+        "money": [{"month": problem.periods[row.period], **asdict(row)} for row in best.money],
+        "limits": list(_limits(problem, best)),
+        "conflict": [asdict(row) for row in best.conflict],
+        "rounding": _rounding(problem, rounded) if rounded else None,
+        "racks": [asdict(row) for row in racking.changes] if racking else [],
+        "homeless": [asdict(row) for row in racking.homeless] if racking else [],
+        "feeds": [asdict(row) for row in racking.feeds] if racking else [],
+        "feeds_over": [asdict(row) for row in racking.over] if racking else [],
+        "apart": reconcile(problem, best) if best.is_plan else [],
+        "problem": problem.as_dict(),
+        "answer": best.as_dict(),
+    }
+
+
+def _front_row(point: ParetoPoint) -> dict[str, Any]:
+    return {
+        "asked_ratio": point.asked_ratio,
+        "status": point.status,
+        "reached_ratio": point.reached_ratio,
+        "objective": point.objective,
+        "gap_ratio": point.gap_ratio,
+        "binds": list(point.binds),
+        "conflict": [row.sentence for row in point.conflict],
+    }
+
+
+def _figure_row(problem: PlanProblem, row: MeasureRow) -> dict[str, Any]:
+    month = None if row.period is None else problem.periods[row.period]
+    return {"figure": row.name, "month": month, "scope": row.scope} | {
+        "value": row.value,
+        "unit": row.unit,
+        "reason": row.reason,
+    }
+
+
+def _rounding(problem: PlanProblem, rounded: Rounded) -> dict[str, Any]:
+    """Return the price of whole replicas: hosts' worth added at most in a month, tokens unserved, money."""
+    added: dict[int, float] = defaultdict(float)
+    for row in rounded.added:
+        added[row.period] += row.hosts
+    peak = max(sorted(added), key=lambda period: added[period], default=None)
+    return {
+        "hosts_added_most": added[peak] if peak is not None else 0.0,
+        "month": problem.periods[peak] if peak is not None else None,
+        "unserved_mtok": sum(row.mtok for row in rounded.unserved),
+        "money": rounded.money,
+        "missed": [row.sentence for row in rounded.missed],
+        "replicas": [
+            {
+                "month": problem.periods[row.period],
+                **{name: getattr(row, name) for name in ("service", "place", "kind", "phase", "replicas")},
+                "hosts": row.serving_hosts + row.shadow_hosts + row.reserve_hosts,
+            }
+            for row in rounded.answer.loads
+        ],
+    }
+
+
+def _waves(problem: PlanProblem, answer: MigrationAnswer) -> Iterator[dict[str, Any]]:
+    """Return what opens when, which kinds its traffic leaves, and how much it carries at once and in the end."""
+    rates = {(rate.service, rate.kind, rate.phase): rate for rate in problem.rates}
+    regions = {service.slug: service.region for service in problem.services}
+    loads = _tok_s(problem, answer)
+    last = len(problem.periods) - 1
+    for row in answer.opened:
+        key = (row.service, row.kind, row.phase)
+        before, now = (
+            {
+                kind: loads[period, row.service, kind]
+                for kind in {k.slug for k in problem.kinds if not k.homegrown}
+                if period >= 0 and loads[period, row.service, kind]
+            }
+            for period in (row.period - 1, row.period)
+        )
+        yield {
+            "month": problem.periods[row.period],
+            "region": regions[row.service],
+            "service": row.service,
+            "from": sorted(kind for kind, tok_s in before.items() if tok_s > now.get(kind, 0.0)),
+            "to": row.kind,
+            "phase": row.phase,
+            "first_tok_s": _of_way(answer, problem, row.period, key),
+            "last_tok_s": _of_way(answer, problem, last, key),
+            "gates": rates[key].gates,
+            "config": rates[key].config,
+        }
+
+
+def _tok_s(problem: PlanProblem, answer: MigrationAnswer) -> Mapping[tuple[int, str, str], float]:
+    """Return output tokens per second by period, service and kind: answers, whoever read their prompts."""
+    rates = {(rate.service, rate.kind, rate.phase): rate.tok_s for rate in problem.rates}
+    found: dict[tuple[int, str, str], float] = defaultdict(float)
+    for row in answer.loads:
+        if row.phase != PREFILL:
+            found[row.period, row.service, row.kind] += row.serving_hosts * rates[row.service, row.kind, row.phase]
+    return found
+
+
+def _of_way(answer: MigrationAnswer, problem: PlanProblem, period: int, key: tuple[str, str, str]) -> float:
+    tok_s = next(rate.tok_s for rate in problem.rates if (rate.service, rate.kind, rate.phase) == key)
+    hosts = sum(
+        row.serving_hosts for row in answer.loads if row.period == period and (row.service, row.kind, row.phase) == key
+    )
+    return tok_s * hosts
+
+
+def _hosts(problem: PlanProblem, answer: MigrationAnswer) -> Iterator[dict[str, Any]]:
+    sites = {place.slug: place.site for place in problem.located}
+    homegrown = {kind.slug: kind.homegrown for kind in problem.kinds}
+    for row in answer.hosts:
+        yield {
+            "month": problem.periods[row.period],
+            "site": sites[row.place],
+            "place": row.place,
+            "kind": row.kind,
+            "homegrown": homegrown[row.kind],
+            "kept": row.kept,
+            "new": row.new,
+        }
+
+
+def _short(problem: PlanProblem, answer: MigrationAnswer) -> Iterator[dict[str, Any]]:
+    services = {service.slug: service for service in problem.services}
+    for row in answer.short:
+        service = services[row.service]
+        yield {
+            "month": problem.periods[row.period],
+            "region": service.region,
+            "tier": service.tier,
+            "service": row.service,
+            "after_losing": row.domain,
+            "tok_s": row.tok_s,
+            "share_ratio": row.tok_s / problem.at(service.demand_tok_s)[row.period],
+        }
+
+
+def _limits(problem: PlanProblem, answer: MigrationAnswer) -> Iterator[dict[str, Any]]:
+    """Return each limit once: the month in which it is fullest, in how many it binds, and what one unit more saves."""
+    rows: dict[str, list[LimitRow]] = defaultdict(list)
+    for row in answer.limits:
+        rows[row.slug].append(row)
+    objects = {limit.slug: limit.object for limit in problem.limits}
+    for slug, of_limit in rows.items():
+        fullest = max(of_limit, key=lambda row: row.used / row.limit if row.limit else 0.0)
+        yield {
+            "limit": slug,
+            "constraint": fullest.constraint,
+            "object": objects[slug],
+            "month": problem.periods[fullest.period],
+            "used": fullest.used,
+            "most": fullest.limit,
+            "slack": fullest.limit - fullest.used,
+            "unit": fullest.unit,
+            "months_bound": sum(row.used >= row.limit * BINDS_RATIO > 0 for row in of_limit),
+            "shadow_price": sum(row.shadow_price for row in of_limit),
+        }
+
+
+def _sentence(
+    problem: PlanProblem,
+    answer: MigrationAnswer,
+    compared: Sequence[ComparedRow],
+    figures: Sequence[MeasureRow],
+) -> str:
+    """Return the answer in a few sentences."""
+    if not answer.is_plan:
+        if answer.conflict:
+            return "There is no plan. These cannot all be kept: " + "; ".join(row.sentence for row in answer.conflict)
+        return f"No plan was found: {answer.solver.status}."
+    first, *others = compared
+    share, money, last = first.homegrown_ratio or 0.0, first.objective or 0.0, problem.periods[-1]
+    if answer.opened:
+        months = sorted(problem.periods[row.period] for row in answer.opened)
+        text = f"{len(months)} openings from {months[0]} to {months[-1]} bring {share:.0%} of tokens to homegrown chips"
+        text += f" by {last}."
+    else:
+        text = f"Nothing moves; {share:.0%} of tokens run on homegrown chips in {last}."
+    text += f" The plan uses up {money / 1e6:,.1f} M {problem.currency} in money of {problem.periods[0]}"
+    text += f", at most {answer.solver.gap_ratio or 0.0:.1%} more than the best possible."
+    for row in others:
+        if row.more is not None:
+            side = "more" if row.more > 0 else "less"
+            text += f" {PLAN_WORDS[row.name].capitalize()} costs {abs(row.more) / 1e6:,.1f} M {side}."
+    peak = next((row for row in figures if row.name == "dual_running_peak_hosts" and row.value), None)
+    if peak is not None and peak.period is not None:
+        text += f" Dual running peaks in {problem.periods[peak.period]} with {peak.value:,.1f} hosts."
+    return text

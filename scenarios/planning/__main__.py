@@ -1,0 +1,72 @@
+"""`python -m scenarios.planning migration FILE.json`: a plan for a problem of plain values, without a database."""
+
+import argparse
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from scenarios.planning.migration import plan_migration
+from scenarios.planning.plain import ProblemError
+from scenarios.planning.plan import MigrationAnswer, answer_schema
+from scenarios.planning.problem import PlanProblem, problem_read, problem_schema
+
+BAD_INPUT, NO_PLAN = 2, 4
+SCHEMAS = {"problem": problem_schema, "migration-plan": answer_schema}
+"""Published in docs/schemas, by name."""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run a command; return 0, 2 for a problem that cannot be read, 4 if it has no plan."""
+    parser = argparse.ArgumentParser(prog="python -m scenarios.planning", description=__doc__)
+    commands = parser.add_subparsers(dest="command", required=True)
+    plan = commands.add_parser("migration", help="plan a migration")
+    plan.add_argument("file", type=Path, help="problem as JSON; docs/schemas/problem.json says what it holds")
+    plan.add_argument("--json", action="store_true", help="print the whole answer as JSON")
+    write = commands.add_parser("schemas", help="write the JSON Schemas")
+    write.add_argument("folder", type=Path)
+    asked = parser.parse_args(arguments)
+    if asked.command == "schemas":
+        for name, schema in SCHEMAS.items():
+            (asked.folder / f"{name}.json").write_text(schema_text(schema()))
+        return 0
+    try:
+        problem = problem_read(json.loads(asked.file.read_text()))
+    except (OSError, ValueError) as error:
+        return _refuse(error)
+    answer = plan_migration(problem)
+    sys.stdout.write(json.dumps(answer.as_dict(), indent=1) + "\n" if asked.json else _text(problem, answer))
+    return 0 if answer.is_plan else NO_PLAN
+
+
+def schema_text(schema: object) -> str:
+    """Return a schema as it is published."""
+    return json.dumps(schema, indent=1) + "\n"
+
+
+def _refuse(error: OSError | ValueError) -> int:
+    lines = [f"{place}: {text}" for place, text in error.errors] if isinstance(error, ProblemError) else [str(error)]
+    sys.stderr.write("".join(f"{line}\n" for line in lines))
+    return BAD_INPUT
+
+
+def _text(problem: PlanProblem, answer: MigrationAnswer) -> str:
+    """Return the plan in lines for a reader."""
+    if not answer.is_plan:
+        said = "".join(f"- {row.sentence}\n" for row in answer.conflict)
+        return f"{answer.status}: {'these cannot all be kept' if said else answer.solver.status}\n{said}"
+    note = answer.solver
+    lines = [f"{answer.status}: {note.objective:,.2f} {problem.currency}, gap {note.gap_ratio:.2%}"]
+    lines += [f"{problem.periods[row.period]} opens {row.service} on {row.kind} ({row.phase})" for row in answer.opened]
+    lines += [f"{problem.periods[row.period]} buys {row.hosts:g} {row.kind} for {row.site}" for row in answer.bought]
+    lines += [
+        f"{problem.periods[row.period]} leaves {row.tok_s:,.0f} tok/s of {row.service} unserved"
+        for row in answer.short
+        if not row.domain
+    ]
+    lines += [f"{problem.periods[row.period]} costs {row.total:,.2f} {problem.currency}" for row in answer.money]
+    return "\n".join(lines) + "\n"
+
+
+if __name__ == "__main__":
+    sys.exit(main())

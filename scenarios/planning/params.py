@@ -1,0 +1,187 @@
+"""What a planner may choose about a scenario, each with its meaning, unit and default: forms, files and API read it.
+
+Figures of money that nobody measured are assumptions: they say so, and a tornado shows what they drive.
+"""
+
+import json
+from dataclasses import dataclass, fields
+
+from scenarios.planning.plain import given, plain_of
+from scenarios.planning.problem import NPV, OUTPUT, SHARE_FIRST, TOKENS
+
+CNY_PER_USD = 7.2  # 2026; published figures use 7.1 to 7.3
+
+
+@dataclass(frozen=True, slots=True)
+class FloorParam:
+    """A share of tokens on homegrown chips from a month on."""
+
+    ratio: float = given("Share of the tokens demanded.", unit="-", least=0.0, most=1.0)
+    month: str = given("First month, as 2028-01.")
+    basis: str = given("Of input and output tokens, or of output tokens.", default=TOKENS, choices=(TOKENS, OUTPUT))
+    region: str = given("Region; empty: all.", default="")
+    tier: str = given("Tier; empty: all.", default="")
+
+
+@dataclass(frozen=True, slots=True)
+class OfferParam:
+    """Hosts that may be bought besides what is ordered."""
+
+    kind: str = given("Host type.")
+    hosts: int = given("At most.", unit="-", least=0, most=1_000_000)
+    month: str = given("First month in which they may stand: today and the lead time. As 2027-06.")
+    site: str = given("Site; empty: any.", default="")
+
+
+@dataclass(frozen=True, slots=True)
+class OrderParam:
+    """A service that waits for another."""
+
+    first: str = given("Service that opens a homegrown chip first.")
+    then: str = given("Service that waits for it.")
+
+
+@dataclass(frozen=True, slots=True)
+class MustLeaveParam:
+    """A service that must have left its GPUs."""
+
+    service: str = given("Service.")
+    month: str = given("First month without GPUs, as 2028-01.")
+
+
+@dataclass(frozen=True, slots=True)
+class PriceParam:
+    """What a host type costs, where the fleet does not say, or other than it says."""
+
+    kind: str = given("Host type.")
+    price: float = given("Of a new host.", unit="money", least=0.0)
+    book_value: float | None = given("Of one that stands; none: half its price.", unit="money", default=None, least=0.0)
+
+
+@dataclass(frozen=True, slots=True)
+class TariffParam:
+    """Energy of a site, other than the default."""
+
+    site: str = given("Site.")
+    tariff_per_kwh: float = given("Price of energy.", unit="money/kWh", least=0.0)
+    homegrown_tariff_per_kwh: float | None = given(
+        "For homegrown chips while the subsidy lasts; none: by the default share.",
+        unit="money/kWh",
+        default=None,
+        least=0.0,
+    )
+    kgco2e_per_kwh: float | None = given("Carbon; none: the default.", unit="kgCO2e/kWh", default=None, least=0.0)
+
+
+@dataclass(frozen=True, slots=True)
+class MigrationParams:
+    """What a migration scenario takes beside its months, services, reserve and growth."""
+
+    objective: str = given(
+        "Least cost in money of the first month, or most homegrown tokens first.",
+        default=NPV,
+        choices=(NPV, SHARE_FIRST),
+    )
+    waves_most: int | None = given(
+        "Openings of a chip for a service in one month at most: what one team can soak.", default=4, least=0, most=1000
+    )
+    rollback_ratio: float = given(
+        "Share of traffic moved lately that must be able to return to GPUs; for the scenario's months of dual running.",
+        unit="-",
+        default=0.5,
+        least=0.0,
+        most=1.0,
+    )
+    shadow_ratio: float = given(
+        "Share of a service's traffic copied to a chip before it opens there.",
+        unit="-",
+        default=0.1,
+        least=0.0,
+        most=1.0,
+    )
+    shadow_months: int = given("For so long before.", unit="month", default=1, least=0, most=12)
+    ramp_ratio: float = given(
+        "Share of a service that may move in one month at most.", unit="-", default=1.0, least=0.01, most=1.0
+    )
+    split: bool = given("Whether one kind of chip may read prompts and another write answers.", default=True)
+    failover: bool = given("Whether gold must survive the loss of any one hall.", default=True)
+    failover_penalty_per_mtok: float | None = given(
+        "For a million gold tokens that would not survive it; none: all must.",
+        unit="money/Mtok",
+        default=40.0,
+        least=0.0,
+    )
+    unserved_penalty_per_mtok: float | None = given(
+        "Lost for a million output tokens not served; none: all must be. The default is some twenty times what they "
+        "sell for: a promise is kept unless nothing can keep it.",
+        unit="money/Mtok",
+        default=400.0,
+        least=0.0,
+    )
+    floors: tuple[FloorParam, ...] = given("Shares of homegrown tokens that must be reached.", default=())
+    offers: tuple[OfferParam, ...] = given("Hosts that may be bought besides what is ordered.", default=())
+    order: tuple[OrderParam, ...] = given("Services that wait for others.", default=())
+    must_leave: tuple[MustLeaveParam, ...] = given("Services that must leave their GPUs.", default=())
+    prices: tuple[PriceParam, ...] = given("Prices of host types.", default=())
+    tariffs: tuple[TariffParam, ...] = given("Energy of sites.", default=())
+    currency: str = given("Currency of all money.", default="CNY", choices=("CNY", "USD"))
+    cny_per_usd: float = given("Rate of exchange.", unit="CNY/USD", default=CNY_PER_USD, least=0.1, most=100.0)
+    price_unknown: float = given(
+        "Of a new host of a type whose price nobody says. An assumption.",
+        unit="money",
+        default=1_000_000.0,
+        least=0.0,
+    )
+    life_months: float = given("Straight-line life of a new host.", unit="month", default=48.0, least=1.0, most=240.0)
+    months_left: float = given(
+        "Until standing hosts are written off. An assumption where ages are not known.",
+        unit="month",
+        default=30.0,
+        least=1.0,
+        most=240.0,
+    )
+    resale_ratio: float = given(
+        "Share of its book value that a GPU host brings when it goes, to training or by sale; homegrown ones bring "
+        "nothing. An assumption.",
+        unit="-",
+        default=0.5,
+        least=0.0,
+        most=1.0,
+    )
+    upkeep_ratio_year: float = given(
+        "Space and maintenance a year, over the price of a host.", unit="1/year", default=0.04, least=0.0, most=1.0
+    )
+    tariff_per_kwh: float = given("Price of energy.", unit="money/kWh", default=0.8, least=0.0)
+    homegrown_tariff_ratio: float = given(
+        "Price of energy of homegrown chips over the full one, while the subsidy lasts.",
+        unit="-",
+        default=0.5,
+        least=0.0,
+        most=1.0,
+    )
+    subsidy_until: str = given("Last month of the subsidy, as 2027-12; empty: beyond the horizon.", default="")
+    kgco2e_per_kwh: float = given("Carbon of energy.", unit="kgCO2e/kWh", default=0.58, least=0.0, most=5.0)
+    port_cost: float = given(
+        "Of opening a chip for a service: porting, qualification, people.",
+        unit="money",
+        default=400_000.0,
+        least=0.0,
+    )
+    discount_ratio_year: float = given("Rate at which later money counts less.", unit="1/year", default=0.08, least=0.0)
+    gap_ratio: float = given("Between the plan and the best bound.", unit="-", default=0.01, least=0.0, most=0.5)
+    time_limit_s: float = given("Of the solver, the last stop.", unit="s", default=600.0, least=1.0, most=86_400.0)
+    pareto_points: int = given("Of the front of homegrown share against cost.", default=5, least=0, most=20)
+
+
+PARAMS = {"migration": MigrationParams}
+"""What a kind of scenario takes beside the fields that all have."""
+
+
+def params_table() -> str:
+    """Return the parameters of a migration as the table of docs/models/plan.md."""
+    lines = ["| parameter | unit | default | meaning |", "|---|---|---|---|"]
+    for one in fields(MigrationParams):
+        default = plain_of(one.default)
+        shown = "none" if default is None else "empty" if default in ("", []) else json.dumps(default).strip('"')
+        lines.append(f"| `{one.name}` | {one.metadata['unit'] or '-'} | {shown} | {one.metadata['help']} |")
+    return "\n".join(lines) + "\n"

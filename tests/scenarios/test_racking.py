@@ -1,0 +1,158 @@
+"""A plan's hosts into racks, and the problem that a fleet makes."""
+
+from dataclasses import replace
+from datetime import date
+
+import numpy as np
+import pytest
+
+from scenarios.demand import months_list
+from scenarios.grounds import Question, Rates, problem_of
+from scenarios.planning.migration import plan_migration
+from scenarios.planning.params import FloorParam, MigrationParams, OfferParam
+from scenarios.planning.problem import problem_check
+from scenarios.racking import plan_rack, problem_tightened
+from tests.factories import START, delivery_fact, kind_fact, service_fact, snapshot
+
+KINDS = (
+    kind_fact("gpu", power_w=5000.0, height_u=6),
+    kind_fact("own", chip="thead-ppu-810e", power_w=8600.0, height_u=8),
+)
+
+
+def fleet(**more):
+    return snapshot(
+        **{
+            "kinds": KINDS,
+            "services": (service_fact("chat", ready_on={"thead-ppu-810e": date(2027, 2, 1)}),),
+            "racks_per_site": 4,
+            "rack_w": 36_000.0,
+            "hosts": {("dc01", "gpu"): 24},
+            "deliveries": (delivery_fact(quantity=8, expected_on=date(2027, 1, 20)),),
+            **more,
+        }
+    )
+
+
+def question(snap, *, rate=(1000.0, 900.0), demand=15_000.0, months=4, **params):
+    listed = months_list(START, date(2027, months, 1))
+    services, kinds = len(snap.services), len(snap.kinds)
+    rates = np.tile(np.array(rate), (services, 1))
+    allowed = np.ones((services, kinds, months), dtype=bool)
+    for s, service in enumerate(snap.services):
+        ready_on = service.ready_on.get("thead-ppu-810e")
+        allowed[s, 1] = [ready_on is not None and ready_on <= month for month in listed]
+    return Question(
+        months=listed,
+        rates={"whole": Rates(rates * 0.8, rates, rates * 1.2, np.full(rates.shape, 2.0))},
+        demand_tok_s=np.full((services, months), demand),
+        mean_ratio=np.full(services, 0.7),
+        input_ratio=np.full(services, 4.0),
+        allowed=allowed,
+        homegrown=np.array([False, True]),
+        in_scope=np.ones(services, dtype=bool),
+        reserve_ratio=0.0,
+        hold_months=1,
+        seed=1,
+        params=MigrationParams(**{"shadow_months": 0, "failover": False, **params}),
+        price={},
+    )
+
+
+def test_a_fleet_becomes_a_sound_problem():
+    snap = fleet()
+    problem = problem_of(snap, question(snap))
+    problem_check(problem)
+    assert [place.slug for place in problem.places] == ["dc01/h1"]
+    assert [(row.kind, row.hosts) for row in problem.standing] == [("gpu", (24.0,) * 4)]
+    assert [(row.kind, row.period, row.hosts) for row in problem.deliveries] == [("own", 1, 8)]
+    ready = {rate.kind: rate.ready for rate in problem.rates}
+    assert ready == {"gpu": 0, "own": 1}
+
+
+def test_a_host_takes_the_share_of_a_place_that_it_takes_among_its_likes():
+    snap = fleet(hosts={("dc01", "gpu"): 4})
+    room = next(limit for limit in problem_of(snap, question(snap)).limits if limit.constraint == "room")
+    # 36 kW and 48 U: seven GPUs of 5 kW, four homegrown of 8.6 kW to each of four racks
+    assert {use.kind: use.amount for use in room.uses} == pytest.approx({"gpu": 1 / 28, "own": 1 / 16})
+    assert room.limit == (1.0,) * 4
+
+
+def test_hosts_that_stand_already_keep_within_the_room_of_their_place():
+    snap = fleet(hosts={("dc01", "gpu"): 28})
+    problem = problem_of(snap, question(snap))
+    for limit in problem.limits:
+        for period in range(4):
+            used = sum(
+                use.amount * row.hosts[period] for use in limit.uses for row in problem.standing if row.kind == use.kind
+            )
+            assert used <= limit.limit[period] * (1 + 1e-9)
+
+
+def test_every_host_of_a_plan_goes_into_a_rack_within_its_limits():
+    snap = fleet()
+    floors = (FloorParam(ratio=0.5, month="2027-03"),)
+    asked = question(snap, demand=14_000.0, floors=floors, unserved_penalty_per_mtok=None)
+    problem = problem_of(snap, asked)
+    answer = plan_migration(problem)
+    assert answer.is_plan
+    while (racking := plan_rack(snap, problem, answer, asked.months)).homeless:
+        problem = problem_tightened(problem, racking)
+        answer = plan_migration(problem)
+        assert answer.is_plan
+    hosts = snap.rack_hosts(START).astype(float)
+    known = {kind.slug: at for at, kind in enumerate(snap.kinds)}
+    for row in racking.changes:
+        hosts[snap.rack_slugs.index(row.rack), known[row.kind]] += row.hosts
+    assert (hosts >= 0).all()
+    assert (hosts @ snap.kind_power_w <= snap.rack_power_limit_w + 1e-6).all()
+    assert (hosts @ snap.kind_height_u <= snap.rack_height_u).all()
+    last = {row.kind: row.kept + row.new for row in answer.hosts if row.period == 3}
+    assert hosts.sum(axis=0).tolist() == [last.get("gpu", 0), last.get("own", 0)]
+    assert last["own"] >= 0.5 * 14_000 / 900
+
+
+def test_racks_become_free_as_a_whole():
+    snap = fleet()
+    asked = question(snap)
+    problem = problem_of(snap, asked)
+    answer = plan_migration(problem)
+    fewer = replace(answer, hosts=tuple(replace(row, kept=max(row.kept - 6, 0)) for row in answer.hosts))
+    changes = plan_rack(snap, problem, fewer, asked.months).changes
+    standing = dict(zip(snap.rack_slugs, snap.rack_hosts(START)[:, 0].tolist(), strict=True))
+    left = {row.rack: standing[row.rack] + row.hosts for row in changes}
+    assert len(left) > 1
+    assert sum(hosts > 0 for hosts in left.values()) <= 1
+
+
+def test_a_place_that_was_thought_larger_is_planned_smaller():
+    snap = fleet(racks_per_site=2, hosts={("dc01", "gpu"): 12})  # 6 kW are left in each rack: no room for a new host
+    asked = question(snap, demand=11_000.0, offers=(OfferParam(kind="own", hosts=4, month="2027-01"),))
+    problem = problem_of(snap, asked)
+    answer = plan_migration(problem)
+    crowded = replace(
+        answer,
+        hosts=tuple(replace(row, kept=12, new=1 if row.period else 0) for row in answer.hosts if row.kind == "gpu")
+        + tuple(
+            replace(row, kind="own", kept=0, new=1) for row in answer.hosts if row.kind == "gpu" and row.period == 2
+        ),
+    )
+    racking = plan_rack(snap, problem, crowded, asked.months)
+    assert [(row.month, row.kind, row.hosts) for row in racking.homeless if row.kind == "own"] == [
+        ("2027-03", "own", 1)
+    ]
+    smaller = problem_tightened(problem, racking)
+    assert smaller.limits[0].limit[0] < problem.limits[0].limit[0]
+
+
+def test_a_month_beyond_the_horizon_is_refused():
+    snap = fleet()
+    with pytest.raises(ValueError, match="month '2029-01' does not lie in 2027-01 to 2027-04"):
+        problem_of(snap, question(snap, floors=(FloorParam(ratio=0.5, month="2029-01"),)))
+
+
+def test_a_ban_on_use_takes_the_hosts_out_from_its_month():
+    from fleet.snapshot import PolicyFact
+
+    snap = replace(fleet(), policies=(PolicyFact("ban", "h20-96", "use", date(2027, 3, 1), None, region="", site=""),))
+    assert problem_of(snap, question(snap)).standing[0].hosts == (24.0, 24.0, 0.0, 0.0)
