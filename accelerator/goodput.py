@@ -95,22 +95,25 @@ def goodput_digest(
     *,
     host_chips: int,
     calibration: ServingCalibration | None = None,
+    workload_digest: str = "",
 ) -> str:
     """Return the SHA-256 of everything that ``goodput_search`` follows from, without the search.
 
     Parameters
     ----------
     chip, model, mix, slo, host_chips
-        See :func:`goodput_search`; the mix is one of the built-in profiles.
+        See :func:`goodput_search`.
     calibration : ServingCalibration, optional
         See :func:`question_of`.
+    workload_digest : str
+        Digest of the workload where lengths come from; empty if the mix is one of the built-in profiles.
     """
     parts = {
         "versions": [RATING_VERSION, GOODPUT_VERSION],
         "chip": _chip_digest(chip),
         "model": _model_digest(model),
         "mix": mix.as_dict(),
-        "lengths": _lengths_digest(mix.name),
+        "lengths": workload_digest or _lengths_digest(mix.name),
         "slo": asdict(slo),
         "host_chips": host_chips,
         "engine": engine_fingerprint(chip, model, calibration),

@@ -10,7 +10,7 @@ import hashlib
 import json
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, fields, replace
 from typing import Any
 
 from accelerator.architectures import ModelSpec
@@ -151,6 +151,19 @@ class Rating:
         values["counted_chips"] = self.counted_chips
         values["drivers"] = [{"input": name, "at_low": low, "at_high": high} for name, low, high in self.drivers]
         return values
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> "Rating":
+        """Return the rating written by :meth:`as_dict`."""
+        given = {one.name: values[one.name] for one in fields(cls)}
+        for name in ("config", "prefill_config"):
+            config = dict(given[name] or {})
+            config.pop("label", None)
+            given[name] = DeploymentConfig(**config) if config else None
+        given |= {name: Band(**given[name]) for name in ("request_s", "tok_s")}
+        given["slo"] = Slo(**given["slo"])
+        given["drivers"] = tuple((row["input"], row["at_low"], row["at_high"]) for row in given["drivers"])
+        return cls(**given)
 
 
 def replica_rate(

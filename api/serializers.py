@@ -451,6 +451,16 @@ class ServingCalibrationSerializer(serializers.Serializer[Any]):
     rows = serializers.IntegerField(help_text="Measured rows behind it. [-]")
 
 
+class RatingSourcesSerializer(serializers.Serializer[Any]):
+    """Where the ratings behind an answer are from, refusals among them."""
+
+    simulated = serializers.IntegerField(help_text="Pairs of a service and a host type rated by simulation. [-]")
+    steady_state = serializers.IntegerField(help_text="Rated by the closed formula until they are simulated. [-]")
+    job = serializers.URLField(
+        allow_null=True, help_text="Where the missing ones are worked out; null: none is missing, or none can be."
+    )
+
+
 class CapacityAnswerSerializer(serializers.Serializer[Any]):
     """The answer to a capacity query."""
 
@@ -468,6 +478,8 @@ class CapacityAnswerSerializer(serializers.Serializer[Any]):
     snapshot_digest = serializers.CharField()
     engine_version = serializers.CharField()
     rating_version = serializers.CharField()
+    ratings_digest = serializers.CharField(help_text="Of the simulated ratings among those behind the answer.")
+    ratings = RatingSourcesSerializer()
     calibration = CalibrationSerializer()
     serving_calibration = ServingCalibrationSerializer(allow_null=True, help_text="In use; null: there is none.")
 
@@ -511,7 +523,8 @@ class StoredRatingSerializer(RowSerializer):
     class Meta:
         model = StoredRating
         fields = [
-            *(*COMMON, "chip", "model", "mix", "ttft_p95_s", "tpot_p95_s", "host_chips", "refusal", "binds", "basis"),
+            *(*COMMON, "chip", "model", "mix", "trace_digest", "ttft_p95_s", "tpot_p95_s", "percentile", "host_chips"),
+            *("refusal", "binds", "basis"),
             *("rating", "prefill", "decode", "is_current", "digest", "took_s", "created_at"),
         ]
         read_only_fields = fields
@@ -539,6 +552,17 @@ class StoredRatingSerializer(RowSerializer):
     def calibration(self) -> ServingCalibration:
         """The calibration in use, read once for all rows."""
         return calibration_current()
+
+
+class RatingCatalogSerializer(serializers.Serializer[Any]):
+    """How far a catalog of ratings is that workers share."""
+
+    catalog = serializers.UUIDField()
+    status = serializers.CharField(help_text="queued, running, done or failed.")
+    progress_ratio = serializers.FloatField(help_text="[0..1]")
+    rated = serializers.IntegerField(help_text="Pairs with a rate so far. [-]")
+    refused = serializers.IntegerField(help_text="Pairs without one so far. [-]")
+    error = serializers.CharField(allow_blank=True, help_text="Of the first batch that failed.")
 
 
 class RatingLimitsSerializer(StrictSerializer):

@@ -61,6 +61,7 @@ v1 = [
     path("", views.RootView.as_view(names=ROOT), name="root"),
     path("capacity/query/", views.CapacityQueryView.as_view(), name="capacity-query"),
     path("accuracy/", calibrations.AccuracyView.as_view(), name="accuracy"),
+    path("rating-catalogs/<uuid:uid>/", views.RatingCatalogView.as_view(), name="rating-catalog"),
     path("exchange-ratios/", views.ExchangeView.as_view(), name="exchange-ratios"),
     *(path(f"{name}/", view.as_view(), name=name) for name, view in PLACES.items()),
     path("schema/", SchemaView.as_view(), name="schema"),

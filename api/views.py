@@ -4,7 +4,9 @@ import threading
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import asdict
 from typing import Any
+from uuid import UUID
 
 from django.conf import settings
 from django.db.models import QuerySet
@@ -29,7 +31,13 @@ from api.resources import Door, EditResource, ReadResource, user_of
 from api.tokens import token_make, token_revoke
 from scenarios.models import Report, Run, Scenario, Schedule, StoredRating, Trace
 from scenarios.queries import CapacityQuestion
-from scenarios.rating_store import exchange_query, rating_get_or_compute, rating_question
+from scenarios.rating_store import (
+    catalog_is_known,
+    catalog_state,
+    exchange_query,
+    rating_get_or_compute,
+    rating_question,
+)
 from scenarios.seen import capacity_query_seen, report_seen, result_seen, seen
 from scenarios.services import run_cancel, run_submit, trace_delete, trace_keep, trace_read
 from scenarios.tables import Table, tables_of
@@ -275,6 +283,7 @@ class RatingView(ReadResource):
         "mix": "mix",
         "ttft_p95_s": "ttft_p95_s",
         "tpot_p95_s": "tpot_p95_s",
+        "percentile": "percentile",
         "host_chips": "host_chips",
         "tok_s_per_chip": "tok_s_per_chip",
         "binds": "binds",
@@ -294,6 +303,21 @@ class RatingView(ReadResource):
         asked.is_valid(raise_exception=True)
         row = rating_get_or_compute(rating_question(**asked.validated_data))
         return Response(self.get_serializer(row).data)
+
+
+class RatingCatalogView(Door):
+    """How far ratings are that an answer has missed, or that were ordered from the catalog."""
+
+    rights = {"get": Right("read")}
+
+    @extend_schema(responses={200: serializers.RatingCatalogSerializer})
+    def get(self, request: Request, uid: UUID) -> Response:
+        """Show a catalog; one that has no batch is not there."""
+        if not catalog_is_known(uid):
+            raise NotFound(f"There is no catalog of ratings {uid}.")
+        state = catalog_state(uid)
+        values = {"status": state.status, "progress_ratio": state.progress_ratio, "error": state.error}
+        return Response({"catalog": str(uid), **values, **asdict(state.counts)})
 
 
 def exchange_params() -> list[OpenApiParameter]:
@@ -422,7 +446,11 @@ class CapacityQueryView(Door):
             service=values.get("service"),
             quantile=values["quantile"],
         )
-        return Response(capacity_query_seen(question, user_of(request)))
+        answer = capacity_query_seen(question, user_of(request))
+        sources = dict(answer["ratings"])
+        uid = sources.pop("catalog")
+        job = reverse("api:rating-catalog", kwargs={"uid": uid}, request=request) if uid else None
+        return Response({**answer, "ratings": {**sources, "job": job}})
 
 
 class RootView(Door):

@@ -13,6 +13,7 @@ from scenarios.calibrations import calibration_current
 from scenarios.models import StoredRating
 from scenarios.rating_store import (
     MIX,
+    PERCENTILE,
     TPOT_P95_S,
     TTFT_P95_S,
     VERSIONS,
@@ -84,8 +85,12 @@ class RatingChoice:
 
 
 def choice_defaults() -> dict[str, Any]:
-    """Return what is shown where the address says nothing: what was rated last, so that there is something to see."""
-    last = StoredRating.objects.defer("payload", "refusal").first()
+    """Return what is shown where the address says nothing: what was rated last, so that there is something to see.
+
+    Ratings of recorded workloads, or at another percentile, are what planners have ordered: they are not shown here.
+    """
+    usual = StoredRating.objects.filter(trace_digest="", percentile=PERCENTILE)
+    last = usual.defer("payload", "refusal").first()
     if last is None:
         values: dict[str, Any] = {"model": FIRST_MODEL, "mix": MIX, "ttft_p95_s": TTFT_P95_S, "tpot_p95_s": TPOT_P95_S}
     else:

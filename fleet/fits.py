@@ -136,13 +136,33 @@ class FitStop:
     racks: int
 
 
+@dataclass(frozen=True, slots=True)
+class Stopped:
+    """Racks that the same thing stops, by which answers about racks apart are put together.
+
+    `stop` tells of them; `tree` is the position of the tree that it is about in those asked, power first, -1: it is a
+    limit of the racks' own. `node` is the name of the node that is told, empty where only the constraint is. Of the
+    racks `rack` lacks least, the first of several, and `lack` is its share of one more host that is missing. [-]
+    """
+
+    stop: FitStop
+    tree: int
+    node: str
+    lack: float
+    rack: int
+
+
 @dataclass(frozen=True, eq=False)
 class Fit:
-    """How many hosts fit, one way to place them, int64[R], and what stops the next, the most frequent first."""
+    """How many hosts fit, one way to place them, int64[R], and what stops the next, the most frequent first.
+
+    `stopped` are the stops with what is needed to put fits of racks apart together; none where no rack was open.
+    """
 
     count: int
     hosts: IntArray
     stops: tuple[FitStop, ...]
+    stopped: tuple[Stopped, ...] = ()
 
 
 def gaps_fit(
@@ -235,6 +255,7 @@ def fits_most(
     scope: BoolArray | None = None,
     later_power: Sequence[SupplyTree] = (),
     later_cooling: Sequence[SupplyTree] = (),
+    with_stops: bool = True,
 ) -> Fit:
     """Return the largest number of hosts of one type that fit, and what stops the next one.
 
@@ -252,6 +273,8 @@ def fits_most(
         Racks asked about; all by default. The others count with what they draw.
     later_power, later_cooling : sequence of SupplyTree
         The trees as they will be on later days: the same hosts have to fit under each of them.
+    with_stops : bool
+        Whether to find out what stops the next host; without, the fit names nothing.
 
     Returns
     -------
@@ -282,7 +305,11 @@ def fits_most(
     for supply in supplies:
         caps = np.minimum(caps, supply.hosts_alone(caps))
     hosts = _most(caps, supplies)
-    return Fit(int(hosts.sum()), hosts, tuple(_stops(room, asked, hosts, limits, supplies)))
+    if not with_stops:
+        return Fit(int(hosts.sum()), hosts, ())
+    stopped = _stops(room, asked, hosts, limits, supplies)
+    stops = tuple(one.stop for one in stopped) or (FitStop(CLOSED, "", "", 1.0, 0),)
+    return Fit(int(hosts.sum()), hosts, stops, tuple(stopped))
 
 
 # --- limits that every rack has to itself -----------------------------------------------------------------------------
@@ -336,7 +363,8 @@ class _Supply:
     def hosts_alone(self, caps: IntArray) -> IntArray:
         """Return how many hosts each rack alone could add, exact up to `caps`, int64[R]."""
         enough = self.each * (float(caps.max(initial=0)) + 1)
-        return _floor(rack_rooms(self.tree, self.load, enough=enough, asked=caps > 0).room / self.each)
+        rooms = rack_rooms(self.tree, self.load, enough=enough, asked=caps > 0, keep=True)
+        return _floor(rooms.room / self.each)
 
     def rows_over(self, hosts: IntArray, seen: IntArray) -> TreeRows:
         """Return the rows that some hosts break, where they differ from those seen before."""
@@ -527,11 +555,11 @@ def _solved(solver: highspy.Highs) -> tuple[FloatArray, float]:
 # --- what stops the next ----------------------------------------------------------------------------------------------
 def _stops(
     room: RackRoom, asked: BoolArray, hosts: IntArray, limits: Sequence[_Limit], supplies: Sequence[_Supply]
-) -> list[FitStop]:
+) -> list[Stopped]:
     """Return what stops one more host: each rack counts for what it lacks most of, the most frequent first."""
     racks = np.flatnonzero(asked)
     if not len(racks):
-        return [FitStop(CLOSED, "", "", 1.0, 0)]
+        return []
     lack, name = np.full(len(asked), -np.inf), np.zeros(len(asked), dtype=np.int64)
     node, failure, told = (np.full(len(asked), -1, dtype=np.int64) for _ in range(3))
     names: list[str] = []
@@ -556,9 +584,10 @@ def _stops(
     _, first, times = np.unique(key[order], return_index=True, return_counts=True)
     found = []
     for rack, count in zip(order[first].tolist(), times.tolist(), strict=True):  # of each key the one that lacks least
-        of_node = name[rack] >= len(limits)
-        tree = supplies[(name[rack] - len(limits)) // 4].tree if of_node else None
+        at = int(name[rack] - len(limits)) // 4 if name[rack] >= len(limits) else -1
+        tree = supplies[at].tree if at >= 0 else None
         what = tree.slugs[node[rack]] if tree else room.slugs[rack]
         failed = tree.slugs[failure[rack]] if tree and failure[rack] >= 0 else ""
-        found.append(FitStop(names[name[rack]], what, failed, count / len(racks), count))
-    return sorted(found, key=lambda stop: (-stop.racks, stop.constraint, stop.object))
+        stop = FitStop(names[name[rack]], what, failed, count / len(racks), count)
+        found.append(Stopped(stop, at, what if told[rack] >= 0 else "", float(lack[rack]), rack))
+    return sorted(found, key=lambda one: (-one.stop.racks, one.stop.constraint, one.stop.object))

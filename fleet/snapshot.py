@@ -380,7 +380,8 @@ def _digest_add(total: Any, value: Any) -> None:
             total.update(one.name.encode())
             _digest_add(total, getattr(value, one.name))
     else:
-        facts = [_fact_dict(fact) for fact in value] if isinstance(value, tuple) else value
+        is_facts = isinstance(value, tuple) and bool(value) and not isinstance(value[0], str)  # names are many
+        facts = [_fact_dict(fact) for fact in value] if is_facts else value
         total.update(json.dumps(facts, default=str, sort_keys=True).encode())
 
 

@@ -24,7 +24,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.sparse import coo_array
+from scipy.sparse import coo_array, csr_array
 from scipy.sparse.csgraph import connected_components
 
 BoolArray = NDArray[np.bool_]
@@ -37,6 +37,8 @@ SLACK = 1e-9
 SHARED_LEAST = 32  # shared nodes: components with fewer are computed together, because every array call has its price
 CHUNK = 1 << 21  # numbers in an intermediate array, about: 16 MiB
 TOTALS_KEPT = 2  # of an island
+ROOMS_KEPT, ROOMS_BEYOND = 8, 1.5  # of an island; times as much as was asked for is told apart where it is kept
+FEW = 8  # rows of a sum up to which the order in which they are added is known
 FAR = np.iinfo(np.int64).max
 
 
@@ -342,7 +344,12 @@ def rack_limits(tree: SupplyTree) -> FloatArray:
 
 
 def rack_rooms(
-    tree: SupplyTree, rack_load: FloatArray, *, enough: float = np.inf, asked: BoolArray | None = None
+    tree: SupplyTree,
+    rack_load: FloatArray,
+    *,
+    enough: float = np.inf,
+    asked: BoolArray | None = None,
+    keep: bool = False,
 ) -> RackRooms:
     """Return what each rack alone could add before some node is full under some failure or none, and which node.
 
@@ -354,11 +361,13 @@ def rack_rooms(
         Rooms above this need not be told apart: they may come out as inf.
     asked : bool[R], optional
         Racks to answer for; of the others some have room inf.
+    keep : bool
+        Whether the same loads will be asked about again, as for hosts of another type: parts keep their answer.
     """
     found = RackRooms(np.full(tree.racks, np.inf), *(np.full(tree.racks, -1, dtype=np.int64) for _ in range(2)))
     for island in tree.islands:
         if len(island.racks) and (asked is None or asked[island.racks].any()):
-            island.rooms(rack_load[island.racks], enough, found)
+            island.rooms(rack_load[island.racks], enough, found, keep=keep)
     return found
 
 
@@ -527,6 +536,7 @@ class _Island:
         self.pair_is_end = is_end[pair]
         self.pair_usable, self.pair_house = tree.usable[node], tree.house[node]
         self._totals: tuple[tuple[bytes, FloatArray], ...] = ()
+        self._rooms: tuple[tuple[bytes, float, _Closest], ...] = ()
 
     # --- what lives, and who draws on whom ----------------------------------------------------------------------------
     @cached_property
@@ -544,6 +554,11 @@ class _Island:
             alive[links.target] = np.logical_or.reduceat(alive[links.source], links.starts, axis=0)
             alive[links.target] &= spared[links.target]
         return alive
+
+    @cached_property
+    def _dead(self) -> IntArray:
+        """Positions in a table of codes and columns of what does not live, int64[]."""
+        return np.flatnonzero(~self.alive)
 
     @cached_property
     def living(self) -> IntArray:
@@ -611,7 +626,7 @@ class _Island:
         total = np.repeat(self.house[:, None], len(self.failed), axis=1)
         by_code = self._by_code
         by_code.add(total, self.leaf_times[by_code.row, None] * each[by_code.source])
-        total *= self.alive
+        total.ravel()[self._dead] = 0.0
         for links in self._up:  # from below: a node is complete before it draws
             links.add(total, total[links.source] * self.drawn[links.row])
         found: FloatArray = total[: len(self.shared)].copy()  # not all of it: it is kept
@@ -777,8 +792,23 @@ class _Island:
             bears = _over(self.usable[node], np.where(on_it, self.largest[node], 0.0))
             limits[self.racks] = np.minimum(limits[self.racks], bears[self.rack_group])
 
-    def rooms(self, load: FloatArray, enough: float, found: RackRooms) -> None:
+    def rooms(self, load: FloatArray, enough: float, found: RackRooms, *, keep: bool = False) -> None:
         """Write the rooms of this island's racks and what ends them."""
+        closer = self._rooms_kept(load, enough) if keep else self._closest(load, enough)
+        found.room[self.racks], found.node[self.racks] = closer.room, closer.node
+        found.failure[self.racks] = closer.failure
+
+    def _rooms_kept(self, load: FloatArray, enough: float) -> "_Closest":
+        """Return the same from what was kept; what tells more apart than is asked for will do."""
+        key = load.tobytes()
+        found = next((one for one in self._rooms if one[0] == key and one[1] >= enough), None)
+        if found is None:
+            found = key, ROOMS_BEYOND * enough, self._closest(load, ROOMS_BEYOND * enough)
+        others = (one for one in self._rooms if one[0] != key)
+        self._rooms = (found, *others)[:ROOMS_KEPT]  # threads share an island: one step, no half
+        return found[2]
+
+    def _closest(self, load: FloatArray, enough: float) -> "_Closest":
         closer = _Closest(len(self.racks))
         few, why = self.fewest
         ends = np.flatnonzero(self.pair_is_end & np.isfinite(self.pair_usable))
@@ -789,8 +819,7 @@ class _Island:
         room = np.where(raised, few[ends], every) * bears - load[rack]
         closer.offer(rack, room, self.pair_node[ends], np.where(raised, why[ends], -1))
         self._rooms_of_shared(load, enough, closer)
-        found.room[self.racks], found.node[self.racks] = closer.room, closer.node
-        found.failure[self.racks] = closer.failure
+        return closer
 
     def _rooms_of_shared(self, load: FloatArray, enough: float, closer: "_Closest") -> None:
         """Offer what shared nodes leave: under no failure and those of shared nodes, then under those of ends."""
@@ -916,10 +945,29 @@ class _Sums:
         self.source, self.row = source[order], order if row is None else row[order]
         self.starts = np.flatnonzero(np.diff(target[order], prepend=-1))
         self.target = target[order][self.starts]
+        sizes = np.diff(np.append(self.starts, len(order)))
+        self._few = np.flatnonzero(sizes <= FEW)
+        many = np.flatnonzero(sizes > FEW)
+        self._many, self._many_rows = many, np.flatnonzero(np.repeat(sizes > FEW, sizes))
+        self._many_starts = np.cumsum(sizes[many]) - sizes[many]
+        few_rows = np.flatnonzero(np.repeat(sizes <= FEW, sizes))
+        # the first row is added last, as `reduceat` does: both give the same sum to the last bit
+        few_starts = np.cumsum(sizes[self._few]) - sizes[self._few]
+        column = np.roll(few_rows, -1)
+        column[few_starts + sizes[self._few] - 1] = few_rows[few_starts]
+        shape = len(self._few), len(order)
+        self._ones = csr_array((np.ones(len(column)), column, np.append(few_starts, len(column))), shape=shape)
 
     def add(self, onto: NDArray[Any], rows: NDArray[Any]) -> None:
         """Add rows, given in the order of `row`, in place."""
-        if len(self.target):
+        if not len(self.target):
+            return
+        if rows.dtype == np.float64:  # of wide rows a product with ones adds up several times as fast
+            onto[self.target[self._few]] += self._ones @ rows
+            if len(self._many):
+                sums = np.add.reduceat(rows[self._many_rows], self._many_starts, axis=0)
+                onto[self.target[self._many]] += sums
+        else:
             onto[self.target] += np.add.reduceat(rows, self.starts, axis=0, dtype=onto.dtype)
 
 

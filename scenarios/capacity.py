@@ -27,6 +27,9 @@ from scenarios.supply import Floor, Ground
 
 Progress = Callable[[float, str], None]
 
+SHORT_BELOW = 1 - 1e-9
+"""Share of demand that can be served below which a month is short. [-]"""
+
 
 def plan_capacity(problem: Problem, *, on_progress: Progress | None = None) -> CapacityPlan:
     """Return how much each region can serve in each month, when it runs out, and what binds at each site.
@@ -165,33 +168,41 @@ class _Scope:
                     binding=NO_HOST if homeless[:, month].any() else self._binding(sites, month),
                 )
             )
-        run_out = months_band(problem, _first_short(drawn), expected=int(_first_short(middle[None, :])[0]))
+        run_out = months_band(problem, first_short(drawn), expected=int(first_short(middle[None, :])[0]))
         return RegionCapacity(
             slug=self.region.slug,
             name=self.region.name,
             run_out=run_out,
-            sentence=_sentence(self.region.name, run_out, problem) + self._homeless_sentence(homeless),
+            sentence=run_out_sentence(self.region.name, run_out, problem)
+            + homeless_sentence(problem, self.services, homeless),
             periods=tuple(periods),
         )
 
     def _homeless(self, expected: Future, hosts: list[IntArray]) -> BoolArray:
         """Return which services no host of the region can serve in which month, bool[services, T]."""
-        here = np.stack([hosts[month][self.sites].sum(axis=0) for month in range(len(hosts))], axis=-1) > 0
-        able = (expected.rate_tok_s[self.services] > 0)[:, :, None] & self.problem.allowed[self.services]
-        return np.logical_not((able & here[None]).any(axis=1), dtype=bool)
-
-    def _homeless_sentence(self, homeless: BoolArray) -> str:
-        lines = []
-        for at in np.flatnonzero(homeless.any(axis=1)):
-            months = np.flatnonzero(homeless[at])
-            first, last = (month_label(self.problem.months[int(end)]) for end in (months[0], months[-1]))
-            slug = self.problem.snapshot.services[self.services[at]].slug
-            lines.append(f" No host of the region can serve {slug} in {len(months)} months from {first} to {last}.")
-        return "".join(lines)
+        here = np.stack([hosts[month][self.sites].sum(axis=0) for month in range(len(hosts))])
+        return homeless_services(self.problem, self.services, expected, here)
 
     def _binding(self, sites: tuple[SiteCapacity, ...], month: int) -> str:
         found = [sites[at].periods[month].binding for at in self.sites]
         return max(sorted(set(found)), key=found.count)
+
+
+def homeless_services(problem: Problem, services: IntArray, expected: Future, hosts: IntArray) -> BoolArray:
+    """Return which services none of a region's hosts, int64[T, K], can serve in which month, bool[services, T]."""
+    able = (expected.rate_tok_s[services] > 0)[:, :, None] & problem.allowed[services]
+    return np.logical_not((able & (hosts.T > 0)[None]).any(axis=1), dtype=bool)
+
+
+def homeless_sentence(problem: Problem, services: IntArray, homeless: BoolArray) -> str:
+    """Return a sentence for each service that some months leave without any host; empty if there is none."""
+    lines = []
+    for at in np.flatnonzero(homeless.any(axis=1)):
+        months = np.flatnonzero(homeless[at])
+        first, last = (month_label(problem.months[int(end)]) for end in (months[0], months[-1]))
+        slug = problem.snapshot.services[services[at]].slug
+        lines.append(f" No host of the region can serve {slug} in {len(months)} months from {first} to {last}.")
+    return "".join(lines)
 
 
 def band_of(samples: FloatArray, *, expected: float) -> Band:
@@ -201,9 +212,9 @@ def band_of(samples: FloatArray, *, expected: float) -> Band:
     return Band(*(float(value) for value in np.quantile(samples, (0.1, 0.5, 0.9))))
 
 
-def _first_short(theta: FloatArray) -> IntArray:
+def first_short(theta: FloatArray) -> IntArray:
     """Return for each future the first month that falls short, or the number of months, int64[N]."""
-    short = theta < 1 - 1e-9
+    short = theta < SHORT_BELOW
     return np.where(short.any(axis=1), short.argmax(axis=1), theta.shape[1])
 
 
@@ -214,7 +225,8 @@ def months_band(problem: Problem, drawn: IntArray, *, expected: int) -> MonthBan
     return MonthBand(*(labels[int(sample[math.ceil(q * len(sample)) - 1])] for q in (0.1, 0.5, 0.9)))
 
 
-def _sentence(name: str, run_out: MonthBand, problem: Problem) -> str:
+def run_out_sentence(name: str, run_out: MonthBand, problem: Problem) -> str:
+    """Return when something runs out, as a sentence."""
     last = month_label(problem.months[-1])
     if run_out.p10 is None:
         return f"{name} does not run out by {last}, not even in one future in ten."
@@ -230,7 +242,7 @@ def _fleet(
 ) -> FleetCapacity:
     """The fleet runs out when its first region does; the region that is first in most futures is named."""
     worlds = drawn if len(drawn) else middle[None]
-    firsts = np.array([_first_short(thetas) for thetas in worlds])  # [futures, regions]
+    firsts = np.array([first_short(thetas) for thetas in worlds])  # [futures, regions]
     soonest = firsts.min(axis=1)
     run_out = months_band(problem, soonest, expected=int(soonest[0]))
     short = soonest < len(problem.months)
@@ -239,4 +251,4 @@ def _fleet(
     if len(regions) > 1 and short.any():
         at = int(np.argmax(times))
         where = f" {regions[at].name} is the first in {times[at]} of the {int(short.sum())} futures that run out."
-    return FleetCapacity(run_out=run_out, sentence=_sentence("The fleet", run_out, problem) + where)
+    return FleetCapacity(run_out=run_out, sentence=run_out_sentence("The fleet", run_out, problem) + where)

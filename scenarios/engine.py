@@ -18,6 +18,7 @@ from scenarios.demand import month_first, month_label, months_list
 from scenarios.migration import plan_migration_greedy
 from scenarios.models import Scenario, Trace
 from scenarios.plans import CapacityPlan, MigrationPlan, Problem
+from scenarios.rating_store import ratings_ask
 from scenarios.ratings import (
     RatingTable,
     allowed_take,
@@ -103,6 +104,7 @@ def run_compute(values: dict[str, Any], *, on_progress: Progress) -> dict[str, A
     on_progress(0.0, "ratings")
     trace_mix = TokenMix.from_dict(trace.mix) if trace else None
     problem, table = problem_build(inputs, snapshot, trace_mix, engines_in_use())
+    ratings_ask(table.missing())  # the next run stands on them
     plan = PLANNERS[inputs.kind](problem, on_progress=on_progress)
     on_progress(1.0, "store")
     return result_build(inputs, problem, table, plan, trace)
@@ -122,7 +124,14 @@ def problem_build(
     named = np.array([s.slug in inputs.services for s in snapshot.services], dtype=bool)
     loads = np.array([s.demand_request_s > 0 for s in snapshot.services], dtype=bool)
     in_scope = loads & named if inputs.services else loads
-    table = ratings_take(snapshot, in_scope=in_scope, asked=named, trace_mix=trace_mix, in_use=in_use)
+    table = ratings_take(
+        snapshot,
+        in_scope=in_scope,
+        asked=named,
+        trace_mix=trace_mix,
+        in_use=in_use,
+        trace_digest=inputs.trace_digest or "",
+    )
     problem = Problem(
         snapshot=snapshot,
         months=months,
@@ -176,6 +185,8 @@ def result_build(
             if problem.in_scope[at]
         ],
         "ratings": rating_rows(snapshot, table, in_scope=problem.in_scope),
+        "rating_sources": table.counts(problem.in_scope),
+        "ratings_digest": table.digest,
         **asdict(plan),
     }
 

@@ -245,9 +245,15 @@ class StoredRating(models.Model):
     digest = models.CharField(max_length=64, unique=True, editable=False, help_text="Of all inputs, not of the rating.")
     chip = models.CharField(max_length=80, editable=False)
     model = models.CharField(max_length=80, editable=False)
-    mix = models.CharField(max_length=80, editable=False)
+    mix = models.CharField(max_length=120, editable=False)
+    trace_digest = models.CharField(
+        max_length=64, blank=True, editable=False, help_text="Of the recorded workload; empty: a built-in profile."
+    )
     ttft_p95_s = models.FloatField(editable=False, help_text="Limit of the time to first token. [s]")
     tpot_p95_s = models.FloatField(editable=False, help_text="Limit of the time per later token. [s]")
+    percentile = models.FloatField(
+        default=0.95, editable=False, help_text="Share of the requests within each limit; nearly always P95. [-]"
+    )
     host_chips = models.PositiveIntegerField(editable=False, help_text="Chips of the host. [-]")
     tok_s_per_chip = models.FloatField(editable=False, help_text="Output tokens; 0 for a refusal. [tok/s]")
     binds = models.CharField(max_length=20, blank=True, editable=False, help_text="The limit that stops a little more.")
@@ -269,10 +275,22 @@ class RatingBatch(Claimed):
     """Pairs of the catalog that one worker rates, about a minute at most. Who takes over goes on where it was left."""
 
     catalog = models.UUIDField(db_index=True, editable=False, help_text="The request that it is a part of.")
-    pairs = models.JSONField(editable=False, help_text="Chips and models: a list of pairs of slugs.")
-    mix = models.CharField(max_length=80, editable=False)
+    pairs = models.JSONField(
+        editable=False, help_text="Slugs of chip and model, and chips of a host where it is not the chip's usual one."
+    )
+    mix = models.CharField(max_length=120, editable=False)
+    trace_digest = models.CharField(
+        max_length=64, blank=True, editable=False, help_text="Of the recorded workload; empty: a built-in profile."
+    )
     ttft_p95_s = models.FloatField(editable=False, help_text="Limit of the time to first token. [s]")
     tpot_p95_s = models.FloatField(editable=False, help_text="Limit of the time per later token. [s]")
+    percentile = models.FloatField(
+        default=0.95, editable=False, help_text="Share of the requests within each limit. [-]"
+    )
+    digest = models.CharField(
+        max_length=64, blank=True, editable=False, help_text="Of its questions, where an answer waits for them."
+    )
+    digests = models.JSONField(default=list, editable=False, help_text="Of its questions, in the order of the pairs.")
     rated = models.PositiveIntegerField(null=True, editable=False, help_text="Pairs with a rate. [-]")
     refused = models.PositiveIntegerField(null=True, editable=False, help_text="Pairs without one. [-]")
     created_at = models.DateTimeField(auto_now_add=True)
@@ -284,6 +302,11 @@ class RatingBatch(Claimed):
             models.CheckConstraint(
                 condition=~Q(status="done") | Q(rated__isnull=False, refused__isnull=False),
                 name="rating_batch_done_has_counts",
+            ),
+            models.UniqueConstraint(
+                fields=["digest"],
+                condition=Q(status__in=("queued", "running")) & ~Q(digest=""),
+                name="rating_batch_open_once",
             ),
         ]
         verbose_name_plural = "rating batches"

@@ -122,6 +122,11 @@ class ServedShare(_Program):
         self._solve()
         return min(THETA_MOST, -float(self._solver.getInfo().objective_function_value) / float(load.max()))
 
+    def given(self) -> FloatArray:
+        """Return the hosts of each kind that the last answer gave to each service, float64[M, K]. [-]"""
+        values = np.array(self._solver.getSolution().col_value[: self._theta])
+        return np.clip(values.reshape(self._services, self._kinds), 0.0, None)
+
 
 class LightestHosts(_Program):
     """The lightest set of hosts that serves as much demand as possible.

@@ -6,7 +6,7 @@ from datetime import date
 
 import numpy as np
 
-from fleet.fits import POWER, UNITS, hosts_fit, hosts_place, stops
+from fleet.fits import POWER, UNITS, hosts_fit, stops
 from fleet.snapshot import FleetSnapshot, FloatArray, IntArray
 from scenarios.futures import Future
 from scenarios.plans import CHIPS
@@ -30,6 +30,10 @@ class Ground:
         Hosts that stand in each rack, and at each site, in each month. [-]
     free_w, free_u : float64[T, R], int64[T, R]
         Power and height that stay free from the month on, hosts dated later included; 0 in a closed rack. [W], [U]
+    rows_of_site : tuple of slice or int64[], length sites
+        The racks of each site: a slice where they follow each other, as they do in a snapshot.
+    frees : bool[T, sites]
+        Whether any rack of a site has more free than in the month before.
     """
 
     def __init__(self, snapshot: FleetSnapshot, months: Sequence[date]) -> None:
@@ -41,6 +45,12 @@ class Ground:
         for at, racks in enumerate(self.racks_of_site):
             self.site_hosts[:, at] = self.hosts[:, racks].sum(axis=1)
         self.free_w, self.free_u = self.free(np.arange(len(snapshot.rack_slugs)), self.hosts)
+        self.rows_of_site = tuple(_rows(racks) for racks in self.racks_of_site)
+        self.frees = np.ones((len(months), len(snapshot.sites)), dtype=bool)
+        if len(months) > 1:
+            grown = (self.free_w[1:] > self.free_w[:-1]) | (self.free_u[1:] > self.free_u[:-1])
+            for at, rows in enumerate(self.rows_of_site):
+                self.frees[1:, at] = grown[:, rows].any(axis=1)
         site_at = {site.slug: at for at, site in enumerate(snapshot.sites)}
         kind_at = {kind.slug: at for at, kind in enumerate(snapshot.kinds)}
         self.delivery_site = np.array([site_at[d.site] for d in snapshot.deliveries], dtype=np.int64)
@@ -58,13 +68,22 @@ class Ground:
     def free(self, racks: IntArray, hosts: IntArray) -> tuple[FloatArray, IntArray]:
         """Return what stays free in some racks from each month on, if these hosts [T, racks, K] stand in them."""
         snapshot = self.snapshot
-        free_w = (snapshot.rack_power_limit_w[racks] - hosts @ snapshot.kind_power_w) * self._open[:, racks]
-        free_u = (snapshot.rack_height_u[racks] - hosts @ snapshot.kind_height_u) * self._open[:, racks]
+        counts = hosts.astype(np.float64)  # a product of whole numbers and others is slow; heights stay whole in it
+        used_u = (counts @ snapshot.kind_height_u.astype(np.float64)).astype(np.int64)
+        free_w = (snapshot.rack_power_limit_w[racks] - counts @ snapshot.kind_power_w) * self._open[:, racks]
+        free_u = (snapshot.rack_height_u[racks] - used_u) * self._open[:, racks]
         # what a host dated later will need is not free now
         return (
             np.minimum.accumulate(free_w[::-1], axis=0)[::-1],
             np.minimum.accumulate(free_u[::-1], axis=0)[::-1],
         )
+
+
+def _rows(racks: IntArray) -> slice | IntArray:
+    """Return positions as a slice if they follow each other: it is read without a copy."""
+    if len(racks) and len(racks) == racks[-1] - racks[0] + 1:
+        return slice(int(racks[0]), int(racks[-1]) + 1)
+    return racks
 
 
 class Floor:
@@ -80,9 +99,12 @@ class Floor:
 
     def __init__(self, ground: Ground, future: Future) -> None:
         self._ground, self._future = ground, future
+        self._kinds = ground.snapshot.kinds
         self._free_w, self._free_u = ground.free_w, ground.free_u  # never written to: replaced where hosts leave
         shape = ground.hosts.shape[1:]
         self.racked = np.zeros(shape, dtype=np.int64)
+        self._used_w, self._used_u = np.zeros(shape[0]), np.zeros(shape[0], dtype=np.int64)  # by what has been racked
+        self._emptied: set[int] = set()  # sites where hosts were switched off: their racks have more free than before
         self._removed: dict[tuple[int, int], IntArray] = {}  # (rack, kind): hosts switched off, by month
         self._arrived = np.zeros(len(future.arrival_day), dtype=bool)
         self.waiting = np.zeros((len(ground.snapshot.sites), shape[1]), dtype=np.int64)
@@ -100,29 +122,41 @@ class Floor:
             self._rack(month, site, kind)
 
     def _rack_waiting(self, month: int) -> None:
-        """Rack what waits, as far as power and height allow."""
-        for site, kind in np.argwhere(self.waiting > 0):
-            self._rack(month, int(site), int(kind))
+        """Rack what waits, as far as power and height allow.
+
+        What waits found no room left; as long as no rack of the site gets more free, it finds none again.
+        """
+        for site, kind in np.argwhere(self.waiting > 0).tolist():
+            if self._ground.frees[month, site] or site in self._emptied:
+                self._rack(month, site, kind)
 
     def _rack(self, month: int, site: int, kind: int) -> None:
-        placed = hosts_place(wanted=int(self.waiting[site, kind]), room=self.room(month, site, kind))
-        self.racked[self._ground.racks_of_site[site], kind] += placed
-        self._site_racked[site, kind] += placed.sum()
-        self.waiting[site, kind] -= placed.sum()
+        wanted, rows, fact = int(self.waiting[site, kind]), self._ground.rows_of_site[site], self._kinds[kind]
+        if wanted <= 0:
+            return
+        placed = self.room(month, site, kind)
+        upto = placed.cumsum()
+        count = min(int(upto[-1]), wanted) if len(upto) else 0
+        if count == wanted:  # more room than is needed: first racks first
+            last = int(upto.searchsorted(wanted))
+            placed[last] -= upto[last] - wanted
+            placed[last + 1 :] = 0
+        self.racked[rows, kind] += placed
+        self._used_w[rows] += placed * fact.power_w
+        self._used_u[rows] += placed * fact.height_u
+        self._site_racked[site, kind] += count
+        self.waiting[site, kind] -= count
 
     def room(self, month: int, site: int, kind: int) -> IntArray:
         """Return how many more hosts of a kind each rack of the site takes, int64[racks of the site]. [-]"""
-        free_w, free_u = self.free(month, self._ground.racks_of_site[site])
-        fact = self._ground.snapshot.kinds[kind]
+        free_w, free_u = self.free(month, site)
+        fact = self._kinds[kind]
         return hosts_fit(free_w=free_w, free_u=free_u, host_w=fact.power_w, host_u=fact.height_u)
 
-    def free(self, month: int, racks: IntArray) -> tuple[FloatArray, IntArray]:
-        """Return the power and the height still free in some racks, float64 and int64[racks]. [W], [U]"""
-        snapshot, added = self._ground.snapshot, self.racked[racks]
-        return (
-            self._free_w[month][racks] - added @ snapshot.kind_power_w,
-            self._free_u[month][racks] - added @ snapshot.kind_height_u,
-        )
+    def free(self, month: int, site: int) -> tuple[FloatArray, IntArray]:
+        """Return the power and the height still free in the racks of a site, float64 and int64[]. [W], [U]"""
+        rows = self._ground.rows_of_site[site]
+        return self._free_w[month, rows] - self._used_w[rows], self._free_u[month, rows] - self._used_u[rows]
 
     def make_room(self, month: int, site: int, *, out: int, into: int, most: int) -> int:
         """Switch off hosts of kind `out` where one waiting host of kind `into` then fits, and rack that one.
@@ -139,7 +173,7 @@ class Floor:
             return 0
         leaving, coming = ground.snapshot.kinds[out], ground.snapshot.kinds[into]
         standing = np.array([ground.hosts[month][rack, out] - self._gone(int(rack), out)[month] for rack in racks])
-        free_w, free_u = self.free(month, racks)
+        free_w, free_u = self.free(month, site)
         by_power = np.ceil((coming.power_w - free_w) / leaving.power_w - 1e-9)
         by_height = np.ceil((coming.height_u - free_u) / max(leaving.height_u, 1))
         needed = np.maximum(np.maximum(by_power, by_height), 1)
@@ -149,6 +183,7 @@ class Floor:
             return 0
         rack, before = int(racks[best]), int(self.waiting[site, into])
         kept = self._gone(rack, out), self._free_w, self._free_u
+        self._emptied.add(site)
         self._take_out(rack, out, month, int(needed[best]))
         self._rack(month, site, into)
         if self.waiting[site, into] < before:
@@ -200,7 +235,7 @@ class Floor:
                 "",
                 f"{name}: cabinets have power and height for {room} more {kind.slug}; no more have been delivered",
             )
-        free_w, free_u = self.free(month, racks)
+        free_w, free_u = self.free(month, site)
         first = stops(free_w=free_w, free_u=free_u, host_w=kind.power_w, host_u=kind.height_u)[0]
         rack = snapshot.rack_slugs[int(racks[first.rack])]
         short = (

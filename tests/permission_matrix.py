@@ -71,6 +71,7 @@ API: Mapping[tuple[str, str], Rule] = {
     ("api:capacity-query", "POST"): READ,
     ("api:accuracy", "GET"): READ,
     ("api:exchange-ratios", "GET"): READ,
+    ("api:rating-catalog", "GET"): READ,
     # whose site, node or rack they are about is a parameter: what is foreign is 400 there, as tests of each say
     **{(f"api:{name}", "GET"): READ for name in ("fits", "power-loads", "cooling-loads", "rack-loads", "timeline")},
     ("api:blast-radius", "GET"): READ,

@@ -1,6 +1,7 @@
 """Every route of the API x method x account x object, against the one table of tests/permission_matrix.py."""
 
 from datetime import UTC, date, datetime
+from uuid import UUID
 
 import orjson
 import pytest
@@ -11,7 +12,7 @@ from api.tokens import token_make
 from fleet.inventory import INVENTORY
 from fleet.models import ChangeSet, Region, RegionLimit
 from fleet.services import row_save
-from scenarios.models import ImportJob, Report, Run, Scenario, Schedule, Trace
+from scenarios.models import ImportJob, RatingBatch, Report, Run, Scenario, Schedule, Trace
 from scenarios.rating_store import rating_get_or_compute
 from tests.api.conftest import user_make
 from tests.api.rows import region_fill
@@ -21,6 +22,7 @@ from tests.permission_matrix import ACCOUNTS, GLOBAL, MATRIX, METHODS, NOWHERE, 
 from tests.scenarios.rating_questions import FAST, question
 
 SEEN, FOREIGN = "north", "south"
+CATALOG = UUID("00000000-0000-4000-8000-000000000001")
 REFUSALS = {401, 403, 404, 405}
 RESULT = {"kind": "capacity", "regions": [], "sites": [], "services": [], "kinds": [], "months": [], "ratings": []}
 ROUTES = [route for route in routes_of("api") if route.name not in NOWHERE]
@@ -31,6 +33,7 @@ KINDS = {entry.kind for entry in INVENTORY.values()}
 def world(roles, published):
     """Two regions with a row of every kind and a question each, and what lies in neither."""
     version, rating = version_make(point()), rating_get_or_compute(question(**FAST))
+    RatingBatch.objects.create(catalog=CATALOG, pairs=[], mix="m-small", ttft_p95_s=1.0, tpot_p95_s=0.1)
     shared = {"calibrationversion": version, "storedrating": rating}
     return {region: {**shared, **rows_make(region)} for region in (SEEN, FOREIGN)}
 
@@ -89,7 +92,11 @@ def requests_of(route, method, rule, rows, own):
         pk = own[kind] if kind in own else getattr(rows[region].get(kind), "pk", 0)
         slug = "h20-96" if kind == "chip" else "qwen3-32b"
         body = [{"id": pk}] if rule.object == "body" or (kind in KINDS and route.name.endswith("-list")) else {}
-        yield region, route.template % {"pk": pk, "slug": slug, "name": "capacity"}, {} if method == "POST" else body
+        yield (
+            region,
+            route.template % {"pk": pk, "slug": slug, "name": "capacity", "uid": CATALOG},
+            {} if method == "POST" else body,
+        )
 
 
 def expected(rule, account, region, *, is_open):  # noqa: PLR0911 -- a table, read from above
@@ -141,7 +148,7 @@ def test_every_route_is_in_the_table_and_the_table_names_no_other():
 
 def test_a_method_that_a_view_answers_is_in_the_table(client):
     for route in ROUTES:
-        path = route.template % {"pk": 1, "slug": "h20-96", "name": "capacity"}
+        path = route.template % {"pk": 1, "slug": "h20-96", "name": "capacity", "uid": CATALOG}
         allowed = set(client.generic("TRACE", path)["Allow"].split(", ")) - {"HEAD", "OPTIONS"}
         assert {method for name, method in MATRIX if name == route.name} == allowed, route.name
 

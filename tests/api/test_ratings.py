@@ -1,9 +1,11 @@
 import pytest
 
 from scenarios import rating_store
-from scenarios.models import StoredRating
+from scenarios.models import RatingBatch, StoredRating
 from scenarios.rating_store import rating_get_or_compute
+from scenarios.tasks import ratings_execute
 from tests.api.conftest import assert_problem, client_of
+from tests.factories import fleet_rows
 from tests.scenarios.rating_questions import FAST, LIMITS, OTHER, REFUSED, question
 
 QUERY, LIST, EXCHANGE = "/api/v1/ratings/query/", "/api/v1/ratings/", "/api/v1/exchange-ratios/"
@@ -165,3 +167,26 @@ def test_reading_is_enough_for_questions_and_a_token_without_it_gets_403(planner
     assert reader.get(EXCHANGE, ASKED).status_code == 200
     for answer in (writer.post(QUERY, FAST), writer.get(EXCHANGE, ASKED), writer.get(LIST)):
         assert_problem(answer, 403, "scope_missing")
+
+
+# --- what an answer waits for ---
+def test_the_job_behind_a_capacity_answer_is_linked_and_ends_with_every_pair_rated(client, db):
+    fleet_rows()
+    asked = {"as_of": "2027-01-01", "unit": {"host_type": "h20-8x"}, "service": "chat"}
+    before = client.post("/api/v1/capacity/query/", asked).json()
+    assert before["ratings"]["simulated"] == 0
+    missing = before["ratings"]["steady_state"]
+    assert missing > 0
+    state = client.get(before["ratings"]["job"]).json()
+    assert (state["status"], state["progress_ratio"], state["rated"], state["error"]) == ("queued", 0, 0, "")
+    assert before["ratings"]["job"].endswith(f"/rating-catalogs/{state['catalog']}/")
+    for batch in RatingBatch.objects.all():
+        ratings_execute(batch.pk)
+    state = client.get(before["ratings"]["job"]).json()
+    assert (state["status"], state["rated"] + state["refused"]) == ("done", missing)
+    after = client.post("/api/v1/capacity/query/", asked).json()
+    assert after["ratings"] == {"simulated": missing, "steady_state": 0, "job": None}
+
+
+def test_a_catalog_that_nobody_ordered_is_not_there(client):
+    assert_problem(client.get("/api/v1/rating-catalogs/00000000-0000-4000-8000-000000000009/"), 404)

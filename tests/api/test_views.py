@@ -237,7 +237,9 @@ def test_a_question_about_what_does_not_exist_is_400_and_names_the_field(client,
 
 def test_the_question_reaches_the_planner_as_it_was_asked(client, monkeypatch):
     asked = []
-    monkeypatch.setattr(views, "capacity_query_seen", lambda question, user: asked.append(question) or {})
+    monkeypatch.setattr(
+        views, "capacity_query_seen", lambda question, user: asked.append(question) or {"ratings": {"catalog": None}}
+    )
     client.post("/api/v1/capacity/query/", {"as_of": "2027-03-01", "unit": {"host_type": "h"}})
     (question,) = asked
     assert question == CapacityQuestion(as_of=question.as_of, kind="h")

@@ -9,7 +9,7 @@ from django.test.utils import CaptureQueriesContext
 from django.urls import reverse
 
 from accelerator import goodput
-from dashboard.ratings import RatingChoice, ratings_page
+from dashboard.ratings import RatingChoice, choice_defaults, ratings_page
 from scenarios.rating_store import rating_get_or_compute
 from tests.scenarios.rating_questions import FAST, OTHER, REFUSED, question
 
@@ -162,3 +162,12 @@ def test_the_cost_of_the_page_does_not_grow_with_what_is_stored(pages, stored):
     for chip in ("h200", "a10", "h800"):
         rating_get_or_compute(question(chip=chip))
     assert queries() == before
+
+
+def test_what_planners_have_ordered_is_not_what_the_page_opens_with(db):
+    usual = rating_get_or_compute(question())
+    rating_get_or_compute(question(model="qwen3-1.7b", percentile=0.99))
+    usual.pk, usual.digest, usual.trace_digest, usual.mix = None, "f" * 64, "e" * 64, "recorded"
+    usual.save(force_insert=True)
+    assert choice_defaults()["model"] == "qwen3-0.6b"
+    assert choice_defaults()["mix"] == "m-small"

@@ -98,9 +98,12 @@ def test_the_band_of_a_chip_that_nobody_measured_is_wider_than_that_of_a_measure
 def test_a_calibration_is_another_question_and_going_back_to_it_is_answered_from_the_cache(
     published, scenario, monkeypatch
 ):
-    worked, answer, plan = [], queries.capacity_answer, queries.plan_capacity
-    monkeypatch.setattr(queries, "capacity_answer", lambda *asked: worked.append("answer") or answer(*asked))
-    monkeypatch.setattr(queries, "plan_capacity", lambda *asked: worked.append("run-out") or plan(*asked))
+    queries.days_forget()
+    worked, answer, plan = [], queries.DayAnswers.answer, queries.plan_run_outs
+    monkeypatch.setattr(queries.DayAnswers, "answer", lambda *asked: worked.append("answer") or answer(*asked))
+    monkeypatch.setattr(
+        queries, "plan_run_outs", lambda *asked, **more: worked.append("run-out") or plan(*asked, **more)
+    )
 
     def done():
         worked.clear()

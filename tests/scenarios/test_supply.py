@@ -216,3 +216,56 @@ def test_power_never_exceeds_what_racks_allow():
         assert floor.power_w(month)[0] <= fleet.rack_power_limit_w.sum()
         assert np.all(floor.room(month, 0, 1) >= 0)
     assert floor.hosts(5)[0, 1] + floor.waiting[0, 1] == 45
+
+
+def naive_racked(question, future):
+    """Rack deliveries as told, nothing left out: every month all that waits is tried in every rack."""
+    fleet, ground = question.snapshot, Ground(question.snapshot, question.months)
+    racked = np.zeros(ground.hosts.shape[1:], dtype=np.int64)
+    waiting = np.zeros((len(fleet.sites), len(fleet.kinds)), dtype=np.int64)
+    seen, arrived = [], set()
+
+    def put(month, site, kind):
+        for rack in np.flatnonzero(fleet.rack_site == site):
+            free_w = ground.free_w[month, rack] - racked[rack] @ fleet.kind_power_w
+            free_u = ground.free_u[month, rack] - racked[rack] @ fleet.kind_height_u
+            room = min(np.floor(free_w / fleet.kinds[kind].power_w + 1e-9), free_u // fleet.kinds[kind].height_u)
+            count = int(min(max(room, 0), waiting[site, kind]))
+            racked[rack, kind] += count
+            waiting[site, kind] -= count
+
+    for month, day in enumerate(question.months):
+        for site, kind in np.argwhere(waiting > 0):
+            put(month, site, kind)
+        due = [at for at, on in enumerate(future.arrival_day) if on <= day.toordinal() and at not in arrived]
+        for at in sorted(due, key=lambda at: (future.arrival_day[at], at)):
+            arrived.add(at)
+            site, kind = int(ground.delivery_site[at]), int(ground.delivery_kind[at])
+            waiting[site, kind] += future.arrival_hosts[at]
+            put(month, site, kind)
+        seen.append((racked.copy(), waiting.copy()))
+    return seen
+
+
+def test_what_is_left_out_of_the_walk_changes_nothing():
+    """Retries where no rack got more free are left out; against a walk that leaves nothing out."""
+    for seed in range(6):
+        rng = np.random.default_rng(seed)
+        fleet = snapshot(
+            kinds=KINDS, sites=("dc01", "dc02"), hosts={("dc01", "gpu"): 60, ("dc02", "own"): 30, ("dc02", "gpu"): 20},
+            deliveries=tuple(
+                delivery_fact(
+                    f"po-{at}", site=("dc01", "dc02")[at % 2], kind=("gpu", "own")[int(rng.integers(2))],
+                    quantity=int(rng.integers(3, 20)), expected_on=date(2027, int(rng.integers(1, 10)), 5),
+                )
+                for at in range(10)
+            ),
+        )  # fmt: skip
+        leaves = np.where(rng.random(110) < 0.4, START.toordinal() + rng.integers(20, 300, 110), fleet.host_last_day)
+        question = problem(replace(fleet, host_last_day=leaves), months=12)
+        future = future_expected(question)
+        floor = Floor(Ground(question.snapshot, question.months), future)
+        for month, (racked, waiting) in enumerate(naive_racked(question, future)):
+            floor.arrive(month)
+            assert floor.racked.tolist() == racked.tolist()
+            assert floor.waiting.tolist() == waiting.tolist()
