@@ -13,9 +13,9 @@ from scenarios.grounds import Question, Rates, problem_of
 from scenarios.plan_steps import PlanQuestion
 from scenarios.planning.params import MigrationParams
 from scenarios.planning.plain import plain_read
-from scenarios.planning.problem import WHOLE, PlanProblem, problem_check
+from scenarios.planning.problem import DECODE, PREFILL, WHOLE, PlanProblem, problem_check
 from scenarios.plans import Problem
-from scenarios.ratings import RatingTable, replicas_per_host
+from scenarios.ratings import RatingTable
 
 MEAN_RATIO = 0.7
 """Mean demand over that of the busiest hour where there is no history: between DeepSeek's day (0.82) and ServeGen's
@@ -43,7 +43,7 @@ def plan_question(problem: Problem, table: RatingTable, params: Mapping[str, obj
     snapshot = problem.snapshot
     asked = Question(
         months=problem.months,
-        rates={WHOLE: _whole(problem, table)},
+        rates=_rates(problem, table, split=read.split),
         demand_tok_s=future_expected(problem).demand_tok_s,
         mean_ratio=np.full(len(snapshot.services), MEAN_RATIO),
         input_ratio=np.array([mix.input_tok / mix.output_tok for mix in table.mixes]),
@@ -61,12 +61,17 @@ def plan_question(problem: Problem, table: RatingTable, params: Mapping[str, obj
     return PlanQuestion(problem=made, months=problem.months, front_points=read.pareto_points)
 
 
-def _whole(problem: Problem, table: RatingTable) -> Rates:
-    replicas = np.zeros_like(problem.rate_tok_s)
-    for s, row in enumerate(table.ratings):
-        for k, rating in enumerate(row):
-            replicas[s, k] = replicas_per_host(rating, problem.snapshot.kinds[k])
-    return Rates(problem.rate_low_tok_s, problem.rate_tok_s, problem.rate_high_tok_s, replicas)
+def _rates(problem: Problem, table: RatingTable, *, split: bool) -> dict[str, Rates]:
+    """Return what hosts do for whole services, and where services may be split for prompts and answers alone.
+
+    Replicas of a phase are as large as those of the whole: what reads prompts has the weights to hold as well.
+    """
+    replicas = table.replicas_per_host.astype(np.float64)
+    rates = {WHOLE: Rates(problem.rate_low_tok_s, problem.rate_tok_s, problem.rate_high_tok_s, replicas)}
+    if split:
+        for phase, of_phase in ((PREFILL, table.prefill), (DECODE, table.decode)):
+            rates[phase] = Rates(of_phase.rate_low_tok_s, of_phase.rate_tok_s, of_phase.rate_high_tok_s, replicas)
+    return rates
 
 
 def _prices(params: MigrationParams) -> dict[str, float]:
