@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
-from scenarios.planning.comparisons import ComparedRow, ParetoPoint, compare
+from scenarios.planning.comparisons import ComparedRow, ParetoPoint, compare, homegrown_ratio
 from scenarios.planning.measures import Inputs, MeasureRow, measures
 from scenarios.planning.plan import LimitRow, MigrationAnswer
 from scenarios.planning.problem import DECODE, PREFILL, WHOLE, PlanProblem
@@ -28,10 +28,11 @@ def plan_result(
     problem: PlanProblem,
     *,
     answers: Mapping[str, MigrationAnswer],
+    bare: MigrationAnswer | None,
+    free: MigrationAnswer | None,
+    front: Sequence[ParetoPoint],
     rounded: Rounded | None,
     racking: Racking | None,
-    safety_cost: float | None,
-    front: Sequence[ParetoPoint],
 ) -> dict[str, Any]:
     """Return what a result says of a plan and of those beside it.
 
@@ -39,19 +40,22 @@ def plan_result(
     ----------
     answers : mapping
         `best` first, then `greedy` and `nothing`.
+    bare : MigrationAnswer or None
+        The plan without copies and reserve: what safety costs.
+    free : MigrationAnswer or None
+        The plan without floors, where the front begins; None: no front was asked for.
     """
     best = answers[BEST]
     compared = compare(problem, answers)
-    cost = compared[0].objective
-    bare = None if cost is None or safety_cost is None else cost - safety_cost
-    figures = measures(problem, best, Inputs(bare_cost=bare)) if best.is_plan else ()
+    bare_cost = bare.solver.objective if bare is not None else None
+    figures = measures(problem, best, Inputs(bare_cost=bare_cost)) if best.is_plan else ()
     return {
         "status": best.status,
         "sentence": _sentence(problem, best, compared, figures),
         "solver": asdict(best.solver),
         "currency": problem.currency,
         "compared": [{**asdict(row), "name": PLAN_WORDS[row.name], "items": dict(row.items)} for row in compared],
-        "front": [_front_row(point) for point in front],
+        "front": [*_front_first(problem, free), *(_front_row(point) for point in front)],
         "waves": list(_waves(problem, best)),
         "hosts": list(_hosts(problem, best)),
         "figures": [_figure_row(problem, row) for row in figures],
@@ -68,6 +72,20 @@ def plan_result(
         "problem": problem.as_dict(),
         "answer": best.as_dict(),
     }
+
+
+def _front_first(problem: PlanProblem, free: MigrationAnswer | None) -> Rows:
+    """Return the plan without floors as the first point of the front."""
+    if free is None or not free.is_plan:
+        return []
+    reached = homegrown_ratio(problem, free)
+    told: dict[str, Any] = {
+        "objective": free.solver.objective,
+        "gap_ratio": free.solver.gap_ratio,
+        "binds": [],
+        "conflict": [],
+    }
+    return [{"asked_ratio": None, "status": free.status, "reached_ratio": reached, **told}]
 
 
 def _front_row(point: ParetoPoint) -> dict[str, Any]:

@@ -4,13 +4,21 @@ Values in, values out; each step reads the problem that the first one put togeth
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date
 from typing import Any
 
 from fleet.snapshot import FleetSnapshot
 from scenarios.plan_result import BEST, GREEDY, NOTHING, plan_result
-from scenarios.planning.comparisons import ParetoPoint, pareto, plan_nothing, safety_cost
+from scenarios.planning.comparisons import (
+    MostShare,
+    ParetoPoint,
+    homegrown_ratio,
+    pareto_point,
+    plan_nothing,
+    share_most,
+    shares_asked,
+)
 from scenarios.planning.greedy import plan_greedy
 from scenarios.planning.memory import Memory
 from scenarios.planning.migration import plan_migration
@@ -23,7 +31,8 @@ from scenarios.racking import Racking, plan_rack, problem_tightened
 RACKED_MOST = 4
 """Times that a plan is made again because racks of a place take fewer hosts than it thought."""
 
-FRONT = "front"
+BARE, FREE, MOST = "bare", "free", "most"
+"""The plan without copies and reserve, the one without floors, and the largest share that there can be."""
 
 Show = Callable[[str], None]
 
@@ -37,7 +46,7 @@ class PlanQuestion:
     problem : PlanProblem
     months : tuple of date, length T
     front_points : int
-        Of the front of share against cost; 0: none. [-]
+        Of the front of share against cost; below 2: none. [-]
     """
 
     problem: PlanProblem
@@ -47,100 +56,103 @@ class PlanQuestion:
 
 @dataclass(frozen=True)
 class PlanFound:
-    """What a step leaves.
+    """What a step leaves: the plan, and of the best one the problem that it answers, its replicas and its racks.
 
-    Attributes
-    ----------
-    problem : PlanProblem
-        The problem answered: the question's, with as much room as the racks really have.
-    answer : MigrationAnswer
-        The plan, loads divisible.
-    rounded : Rounded or None
-        The same in whole replicas.
-    racking : Racking or None
-    safety_cost : float or None
-        More than the plan without shadow and reserve costs. [money]
-    front : tuple of ParetoPoint
+    The problem is the question's with as much room as the racks really have.
     """
 
-    problem: PlanProblem
     answer: MigrationAnswer | None = None
+    problem: PlanProblem | None = None
     rounded: Rounded | None = None
     racking: Racking | None = None
-    safety_cost: float | None = None
-    front: tuple[ParetoPoint, ...] = ()
+    most: MostShare | None = None
+    point: ParetoPoint | None = None
 
     @property
     def by_clock(self) -> bool:
         """Whether the time limit ended a solve: then another run may find another plan."""
-        answers = [self.answer, *(point.answer for point in self.front)]
-        return any(answer is not None and answer.solver.stopped_by_clock for answer in answers)
+        answer = self.answer if self.point is None else self.point.answer
+        return answer is not None and answer.solver.stopped_by_clock
+
+
+@dataclass(frozen=True, slots=True)
+class Hold:
+    """What a step may ask and tell while it works: whether to stop, what it does, and what it has finished."""
+
+    should_stop: Stop = never
+    show: Show = lambda _text: None
+    memory: Memory | None = None
 
 
 def plan_parts(question: PlanQuestion) -> list[str]:
-    """Return the steps, those that take longest first."""
-    return [BEST, *([FRONT] if question.front_points >= 2 else []), GREEDY, NOTHING]
+    """Return the plans that are made beside each other, those that take longest first."""
+    rules, has_front = question.problem.rules, question.front_points >= 2
+    bare = [BARE] if rules.shadow_ratio > 0 or rules.rollback_ratio > 0 else []
+    free = [FREE] if has_front and question.problem.floors else []
+    return [BEST, *bare, *free, *([MOST] if has_front else []), GREEDY, NOTHING]
 
 
-def plan_part(
-    question: PlanQuestion,
-    part: str,
-    snapshot: FleetSnapshot,
-    *,
-    memory: Memory | None = None,
-    should_stop: Stop = never,
-    show: Show = lambda _text: None,
-) -> PlanFound:
-    """Compute one step."""
+def plan_part(question: PlanQuestion, part: str, snapshot: FleetSnapshot, hold: Hold) -> PlanFound:
+    """Make one of the plans."""
+    problem, stop = question.problem, hold.should_stop
     if part == BEST:
-        return _best(question, snapshot, memory or Memory(), should_stop, show)
-    if part == FRONT:
-        points = pareto(
-            question.problem,
-            question.front_points,
-            should_stop=should_stop,
-            on_point=lambda at: show(f"front: point {at + 1}"),
-        )
-        return PlanFound(problem=question.problem, front=points)
-    show(f"{part} plan")
+        return _best(question, snapshot, hold)
+    hold.show(f"{part} plan")
+    if part == MOST:
+        return PlanFound(most=share_most(replace(problem, floors=()), should_stop=stop))
+    if part in {BARE, FREE}:
+        rules = replace(problem.rules, shadow_ratio=0.0, rollback_ratio=0.0) if part == BARE else problem.rules
+        other = replace(problem, rules=rules, floors=() if part == FREE else problem.floors)
+        return PlanFound(answer=plan_migration(other, memory=hold.memory, should_stop=stop, on_stage=hold.show))
     make = {GREEDY: plan_greedy, NOTHING: plan_nothing}[part]
-    return PlanFound(problem=question.problem, answer=make(question.problem, should_stop=should_stop))
+    return PlanFound(answer=make(problem, should_stop=stop))
 
 
-def _best(question: PlanQuestion, snapshot: FleetSnapshot, memory: Memory, should_stop: Stop, show: Show) -> PlanFound:
+def _best(question: PlanQuestion, snapshot: FleetSnapshot, hold: Hold) -> PlanFound:
     """Plan, put the hosts into racks, and plan again with less room where racks took fewer."""
-    problem, racking = question.problem, None
+    problem, memory = question.problem, hold.memory or Memory()
     for turn in range(RACKED_MOST):
-        answer = plan_migration(problem, memory=memory.under(f"turn {turn}"), should_stop=should_stop, on_stage=show)
+        answer = plan_migration(
+            problem, memory=memory.under(f"turn {turn}"), should_stop=hold.should_stop, on_stage=hold.show
+        )
         if not answer.is_plan:
-            return PlanFound(problem=problem, answer=answer)
-        show("racks")
+            return PlanFound(answer, problem)
+        hold.show("racks")
         racking = plan_rack(snapshot, problem, answer, question.months)
         if not racking.homeless or turn == RACKED_MOST - 1:
             break
         problem = problem_tightened(problem, racking)
-    show("replicas")
-    rounded = replicas_round(problem, answer)
-    show("cost of safety")
-    return PlanFound(
-        problem=problem,
-        answer=answer,
-        rounded=rounded,
-        racking=racking,
-        safety_cost=safety_cost(problem, answer, should_stop=should_stop),
-    )
+    hold.show("replicas")
+    return PlanFound(answer, problem, replicas_round(problem, answer), racking)
 
 
-def plan_merge(parts: Sequence[str], found: Sequence[PlanFound]) -> dict[str, Any]:
+def front_asked(question: PlanQuestion, found: Sequence[PlanFound]) -> list[float]:
+    """Return the shares that the front asks for, beside the plan without floors. [-]"""
+    by_part = dict(zip(plan_parts(question), found, strict=True))
+    first, most = by_part.get(FREE, by_part[BEST]).answer, by_part[MOST].most if MOST in by_part else None
+    if first is None or most is None or not first.is_plan:
+        return []
+    return list(shares_asked(homegrown_ratio(question.problem, first), most, question.front_points))
+
+
+def front_point(question: PlanQuestion, asked_ratio: float, most: MostShare, hold: Hold) -> PlanFound:
+    """Make one plan of the front."""
+    hold.show(f"front: {asked_ratio:.0%} homegrown")
+    return PlanFound(point=pareto_point(question.problem, asked_ratio, most=most, should_stop=hold.should_stop))
+
+
+def plan_merge(question: PlanQuestion, found: Sequence[PlanFound], front: Sequence[PlanFound]) -> dict[str, Any]:
     """Return what a result says of the plan, from the steps in their order."""
-    by_part = dict(zip(parts, found, strict=True))
-    best = by_part[BEST]
+    by_part = dict(zip(plan_parts(question), found, strict=True))
     answers = {part: one.answer for part, one in by_part.items() if one.answer is not None}
+    best = by_part[BEST]
+    points = [one.point for one in front if one.point is not None]
     return plan_result(
-        best.problem,
-        answers={name: answers[name] for name in (BEST, GREEDY, NOTHING) if name in answers},
+        best.problem or question.problem,
+        answers={name: answers[name] for name in (BEST, GREEDY, NOTHING)},
+        bare=answers.get(BARE),
+        free=answers.get(FREE, answers[BEST]) if question.front_points >= 2 else None,
+        front=points,
         rounded=best.rounded,
         racking=best.racking,
-        safety_cost=best.safety_cost,
-        front=by_part[FRONT].front if FRONT in by_part else (),
     )

@@ -11,9 +11,9 @@ import numpy as np
 
 from scenarios.planning.accounts import answer_of
 from scenarios.planning.conflicts import WORDS
-from scenarios.planning.migration import plan_migration
+from scenarios.planning.migration import plan_migration, polish
 from scenarios.planning.migration_program import MigrationProgram
-from scenarios.planning.plan import FEASIBLE, INFEASIBLE, ConflictRow, MigrationAnswer, SolverNote
+from scenarios.planning.plan import FEASIBLE, INFEASIBLE, NO_PLAN, ConflictRow, MigrationAnswer, SolverNote
 from scenarios.planning.problem import TOKENS, FloorValues, PlanProblem, problem_check
 from scenarios.planning.program import BoolArray, FloatArray, Frozen
 from scenarios.planning.reading import SIDES, Reading, point_of
@@ -23,6 +23,7 @@ from scenarios.planning.solver import NAME, Solved, Stop, never, solve
 
 KEPT_RATIO = 1e-6  # of what an earlier aim came to: later aims may give up no more
 BINDS_MOST = 5  # requirements that are named as binding
+STEP_LEAST = 0.01  # beyond the most possible a curve asks for so much more at least [-]
 BARELY = 1e-4  # of a share: so much below the most possible the last point of a curve asks
 
 
@@ -248,7 +249,8 @@ def pareto(
 
     The floors of the problem are left out: each point has one in their place, on all tokens of the last period. The
     first point asks for nothing; the next go in even steps from what it reaches to the most that is possible, found by
-    maximising; the last asks for a step more than that and names its conflict, unless the most is everything.
+    maximising; the last asks for a step more than that and names its conflict, unless the most is everything. Where
+    nothing more is possible than what the first reaches there are no points between.
 
     Parameters
     ----------
@@ -261,53 +263,103 @@ def pareto(
         raise ValueError(f"a curve needs two points, not {points}")
     free = replace(problem, floors=())
     on_point(0)
-    first = _pareto_point(free, None, should_stop)
-    if first.reached_ratio is None:
-        return (first,)
-    most, bound = share_most(free, should_stop=should_stop)
-    asked = list(np.linspace(first.reached_ratio, max(most - BARELY, first.reached_ratio), points)[1:])
-    step = max((most - first.reached_ratio) / (points - 1), 0.01)
-    if bound < 1 - BARELY:
-        asked.append(min(1.0, bound + step))
-    found = [first]
-    for ratio in asked:
+    found = [pareto_point(free, None, should_stop=should_stop)]
+    if found[0].reached_ratio is None:
+        return tuple(found)
+    most = share_most(free, should_stop=should_stop)
+    for ratio in shares_asked(found[0].reached_ratio, most, points):
         on_point(len(found))
-        found.append(_pareto_point(free, float(ratio), should_stop))
+        found.append(pareto_point(free, ratio, most=most, should_stop=should_stop))
     return tuple(found)
 
 
-def share_most(problem: PlanProblem, *, should_stop: Stop = never) -> tuple[float, float]:
-    """Return the largest share of homegrown tokens in the last period found, and what none is above. [-]"""
+def shares_asked(first_ratio: float, most: "MostShare", points: int) -> tuple[float, ...]:
+    """Return the shares that a curve asks for behind its first point, which reaches `first_ratio`. [-]"""
+    top = max(most.share_ratio, first_ratio)
+    asked: list[float] = []
+    if top > first_ratio + BARELY:
+        asked = [float(one) for one in np.linspace(first_ratio, top - BARELY, points)[1:]]
+    if most.bound_ratio < 1 - BARELY:
+        step = max((top - first_ratio) / (points - 1), STEP_LEAST)
+        asked.append(min(1.0, max(most.bound_ratio, top) + step))
+    return tuple(asked)
+
+
+@dataclass(frozen=True, eq=False)
+class MostShare:
+    """The largest share of homegrown tokens in the last period that was found, and the point that has it."""
+
+    share_ratio: float  # [-]
+    bound_ratio: float  # none is above [-]
+    point: FloatArray | None
+
+
+def share_most(problem: PlanProblem, *, should_stop: Stop = never) -> MostShare:
+    """Return the largest share of homegrown tokens in the last period that its requirements allow."""
     problem_check(problem)
     program = MigrationProgram(problem)
     cost, total = np.zeros(len(program.frozen.lower)), 0.0
     for service in problem.services:
-        for weight, moved in (
-            (service.input_ratio, program.columns.prompts),
-            (1.0, program.columns.answers),
-        ):
+        for weight, moved in ((service.input_ratio, program.columns.prompts), (1.0, program.columns.answers)):
             cost[moved[service.slug][-1]] -= weight
             total += weight * float(program.facts.demand[service.slug][-1])
     if not total:
-        return 0.0, 0.0
+        return MostShare(0.0, 0.0, None)
+    found = _search(program, should_stop).best(cost / total)
+    if found.values is None:
+        return MostShare(0.0, 0.0 if found.is_infeasible else min(1.0, -found.bound), None)
+    return MostShare(-found.objective, min(1.0, -found.bound), found.values)
+
+
+def _search(program: MigrationProgram, should_stop: Stop) -> Search:
     opened = program.columns.opened
-    search = Search(
+    return Search(
         program.frozen,
         np.array(list(opened.values()), dtype=np.int64).reshape(len(opened), program.count),
-        problem.solver,
-        waves_most=problem.rules.waves_most,
+        program.problem.solver,
+        waves_most=program.problem.rules.waves_most,
         should_stop=should_stop,
     )
-    found = search.best(cost / total)
-    return (0.0, 0.0) if found.values is None else (-found.objective, min(1.0, -found.bound))
 
 
-def _pareto_point(problem: PlanProblem, asked_ratio: float | None, should_stop: Stop) -> ParetoPoint:
+def _plan_from(problem: PlanProblem, start: FloatArray, should_stop: Stop) -> MigrationAnswer:
+    """Return a plan at least as cheap as one that is known, where a search from nothing found none in its time."""
+    program = MigrationProgram(problem)
+    found = _search(program, should_stop).best(program.money, constant=program.constant, start=start)
+    solved = polish(program, start if found.values is None else found.values, should_stop=should_stop)
+    plan = plan_of(program, solved, sense="money, from the plan of the largest share")
+    note = replace(plan.solver, nodes=found.nodes, stopped_by_clock=found.by_clock)
+    bound = found.bound + program.constant
+    if note.objective is not None and np.isfinite(bound):
+        bound = min(bound, note.objective)
+        note = replace(note, bound=bound, gap_ratio=(note.objective - bound) / max(abs(note.objective), 1e-9))
+    return replace(plan, solver=note)
+
+
+def pareto_point(
+    problem: PlanProblem,
+    asked_ratio: float | None,
+    *,
+    most: MostShare | None = None,
+    should_stop: Stop = never,
+) -> ParetoPoint:
+    """Return the plan with one floor on all tokens of the last period in place of the problem's, or with none.
+
+    Parameters
+    ----------
+    asked_ratio : float or None
+        The floor; None: no floor. [-]
+    most : MostShare, optional
+        Where to begin if a search from nothing finds no plan in its time.
+    """
     floors: tuple[FloorValues, ...] = ()
     if asked_ratio is not None:
         floors = (FloorValues(ratio=asked_ratio, period=len(problem.periods) - 1, basis=TOKENS),)
     asked = replace(problem, floors=floors)
     answer = plan_migration(asked, should_stop=should_stop)
+    known = most if most is not None and (asked_ratio or 0.0) <= most.share_ratio else None
+    if answer.status == NO_PLAN and known is not None and known.point is not None:
+        answer = _plan_from(asked, known.point, should_stop)
     return ParetoPoint(
         asked_ratio=asked_ratio,
         status=answer.status,

@@ -151,7 +151,7 @@ def energy(reading: Reading, _inputs: Inputs) -> Rows:
 
 
 def money(reading: Reading, _inputs: Inputs) -> Rows:
-    """Money for a million output tokens served: energy and upkeep by period, everything over the horizon. [money/Mtok]"""
+    """Money for a million output tokens served: energy and upkeep by period, all over the horizon. [money/Mtok]"""
     served = _served_mtok(reading, list(reading.services))
     running, all_in = reading.zeros(), 0.0
     for row in reading.answer.money:

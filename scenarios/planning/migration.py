@@ -72,6 +72,7 @@ def plan_migration(
         bound = objective
     gap_ratio = (objective - bound) / max(abs(objective), 1e-9)
     note = replace(note, objective=float(objective), bound=float(bound), gap_ratio=float(gap_ratio))
+    polished = replace(polished, duals=worth(program, polished.point, extra=extra, should_stop=should_stop))
     is_good = gap_ratio <= max(problem.solver.gap_ratio, 1e-9)
     return answer_of(program, polished, status=OPTIMAL if is_good else FEASIBLE, note=note)
 
@@ -84,6 +85,22 @@ def polish(
     return solve(
         program.frozen, program.money, program.problem.solver, fixed=fixed, extra=extra, should_stop=should_stop
     )
+
+
+def worth(
+    program: MigrationProgram, values: FloatArray, *, extra: tuple[Row, ...] = (), should_stop: Stop = never
+) -> FloatArray | None:
+    """Return what one more of each row's limit would save, with the openings of a point kept and hosts divisible.
+
+    With whole hosts a limit that is nearly reached is worth nothing, and so is every limit that only hosts take.
+    """
+    openings = np.zeros(len(program.frozen.lower), dtype=bool)
+    for columns in program.columns.opened.values():
+        openings[columns] = True
+    fixed = np.where(openings, np.round(values), values)
+    divisible = replace(program.frozen, whole=openings)
+    options = program.problem.solver
+    return solve(divisible, program.money, options, fixed=fixed, extra=extra, should_stop=should_stop).duals
 
 
 def _aims(program: MigrationProgram) -> tuple[FloatArray, ...]:

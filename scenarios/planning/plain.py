@@ -14,6 +14,9 @@ from typing import Any, TypeVar, Union, cast
 
 Made = TypeVar("Made")
 
+NUMBER_MOST = 1e12
+"""No number is larger, unless its field says otherwise: sums of larger ones lose their cents."""
+
 
 class ProblemError(ValueError):
     """A problem that cannot be read, or that contradicts itself. `errors` holds (place, what is wrong)."""
@@ -29,7 +32,7 @@ def given(
     unit: str = "",
     default: Any = MISSING,
     least: float | None = None,
-    most: float | None = None,
+    most: float | None = NUMBER_MOST,
     choices: Sequence[str] = (),
 ) -> Any:
     """Return a field with its meaning, its unit, its default and its range."""

@@ -17,6 +17,8 @@ PHASES = (WHOLE, PREFILL, DECODE)
 NPV, SHARE_FIRST = "npv", "share_first"
 TOKENS, OUTPUT = "tokens", "output"
 HOURS_A_MONTH = 730.5
+PERIODS_MOST = 1200
+HOSTS_MOST = 10_000_000
 GOLD = "gold"
 
 Series = tuple[float, ...]
@@ -91,7 +93,7 @@ class ServiceValues:
     )
     stays: bool = given("Whether it may never leave its GPUs.", default=False)
     homegrown_from: int | None = given(
-        "First period in which it must have left its GPUs.", unit="period", default=None, least=0
+        "First period in which it must have left its GPUs.", unit="period", default=None, least=0, most=PERIODS_MOST
     )
     penalty_per_mtok: float | None = given(
         "Lost for a million output tokens that are not served; none: all of them must be.",
@@ -112,7 +114,7 @@ class RateValues:
     replicas_per_host: float = given(
         "Replicas that a host holds; 0.5: a replica fills two hosts; 0: not rounded.", unit="-", default=0.0, least=0.0
     )
-    ready: int = given("First period in which it may serve so.", unit="period", default=0, least=0)
+    ready: int = given("First period in which it may serve so.", unit="period", default=0, least=0, most=PERIODS_MOST)
     in_use: bool = given("Whether it serves so already; else opening it is a wave.", default=False)
     port_cost: float = given("Of opening it: porting and qualification.", unit="money", default=0.0, least=0.0)
     low_tok_s: float | None = given("P10 of the rate.", unit="tok/s", default=None, least=0.0)
@@ -127,7 +129,7 @@ class StandingValues:
 
     place: str = given("Place.")
     kind: str = given("Kind of host.")
-    hosts: Series = given("Hosts.", unit="-", least=0.0)
+    hosts: Series = given("Hosts.", unit="-", least=0.0, most=HOSTS_MOST)
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,8 +138,8 @@ class DeliveryValues:
 
     site: str = given("Site.")
     kind: str = given("Kind of host.")
-    period: int = given("First period in which they may stand.", unit="period", least=0)
-    hosts: int = given("Usable hosts that come.", unit="-", least=0)
+    period: int = given("First period in which they may stand.", unit="period", least=0, most=PERIODS_MOST)
+    hosts: int = given("Usable hosts that come.", unit="-", least=0, most=HOSTS_MOST)
     price: float = given("Still to be paid for each; the same in every plan.", unit="money", default=0.0, least=0.0)
     slug: str = given("Name.", default="")
     slip_p50_months: float = given("Median slip.", unit="month", default=0.0, least=0.0)
@@ -145,7 +147,7 @@ class DeliveryValues:
     fill_ratio: float = given(
         "Expected share of the order that is usable; `hosts` counts it.", unit="-", default=1.0, least=0.0, most=1.0
     )
-    ordered: int = given("Hosts ordered; 0: as many as come.", unit="-", default=0, least=0)
+    ordered: int = given("Hosts ordered; 0: as many as come.", unit="-", default=0, least=0, most=HOSTS_MOST)
     group: str = given("Deliveries of a group slip together.", default="")
 
 
@@ -154,8 +156,10 @@ class OfferValues:
     """Hosts that may be bought besides: so many more from a period on, counted over the fleet or one site."""
 
     kind: str = given("Kind of host.")
-    period: int = given("First period in which they may stand: today and the lead time.", unit="period", least=0)
-    hosts: int = given("At most.", unit="-", least=0)
+    period: int = given(
+        "First period in which they may stand: today and the lead time.", unit="period", least=0, most=PERIODS_MOST
+    )
+    hosts: int = given("At most.", unit="-", least=0, most=HOSTS_MOST)
     site: str = given("Site; empty: any.", default="")
 
 
@@ -185,7 +189,7 @@ class FloorValues:
     """A share of the tokens that must be served on homegrown chips from a period on."""
 
     ratio: float = given("Share of what is demanded.", unit="-", least=0.0, most=1.0)
-    period: int = given("First period.", unit="period", default=0, least=0)
+    period: int = given("First period.", unit="period", default=0, least=0, most=PERIODS_MOST)
     basis: str = given("Of input and output tokens, or of output tokens.", default=TOKENS, choices=(TOKENS, OUTPUT))
     region: str = given("Region; empty: all.", default="")
     tier: str = given("Tier; empty: all.", default="")
@@ -345,6 +349,8 @@ def _check_names(problem: PlanProblem) -> Found:
         seen: set[str] = set()
         for at, one in enumerate(getattr(problem, name)):
             slug = one if isinstance(one, str) else one.slug
+            if not slug:
+                yield f"problem.{'places' if name == 'located' else name}[{at}]", "a name is needed"
             if slug in seen:
                 yield f"problem.{'places' if name == 'located' else name}[{at}]", f"{slug!r} is there twice"
             seen.add(slug)
@@ -423,8 +429,13 @@ def _check_rates(problem: PlanProblem) -> Found:
         band = (rate.low_tok_s, rate.high_tok_s)
         if None not in band and not band[0] <= rate.tok_s <= band[1]:  # type: ignore[operator]
             yield f"problem.rates[{at}].tok_s", "lies outside its band"
-        if rate.ready >= len(problem.periods) and homegrown.get(rate.kind) is False:
-            yield f"problem.rates[{at}].ready", "a GPU serves from the first period"
+        for name in ("ready", "in_use", "port_cost"):
+            if getattr(rate, name) and homegrown.get(rate.kind) is False:
+                yield f"problem.rates[{at}].{name}", "a GPU serves from the first period, and costs nothing to open"
+    for at, domain in enumerate(problem.domains):
+        places = [row.place for row in domain.lost]
+        if len(set(places)) < len(places):
+            yield f"problem.domains[{at}].lost", "a place is there twice"
     for at, kind in enumerate(problem.kinds):
         if kind.idle_w > kind.power_w:
             yield f"problem.kinds[{at}].idle_w", "is above the power to plan with"

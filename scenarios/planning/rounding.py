@@ -190,6 +190,8 @@ class _Rounding:
             while (excess := self.excess(pair, period)) > ROUNDING:
                 key, hosts = self._choice(pair, period, excess)
                 self._cut(key, period, hosts - self._relocate(key, period, hosts))
+        for slug in self.reading.services:
+            self._refill(slug, period)
         self._keep_pace(period)
 
     def _choice(self, pair: tuple[str, str], period: int, excess: float) -> tuple[LoadKey, float]:
@@ -202,11 +204,11 @@ class _Rounding:
             self._undo(before)
             if placed >= hosts - LEFT:
                 return key, hosts
-            worst.append((self._regret(key, period, hosts - placed), key, hosts))
+            worst.append((self._regret(key, period, hosts - placed, excess), key, hosts))
         _regret, key, hosts = min(worst, key=lambda one: one[0])
         return key, hosts
 
-    def _regret(self, key: LoadKey, period: int, hosts: float) -> tuple[bool, bool, float, float]:
+    def _regret(self, key: LoadKey, period: int, hosts: float, excess: float) -> tuple[bool, bool, float, float]:
         """Return how bad it is to cut so many hosts: rules broken, traffic that must be served, money, tokens."""
         tok_s = hosts * self.tok_s(key)
         serving = float(self.loads[key][SERVING, period]) * self.tok_s(key)
@@ -214,7 +216,8 @@ class _Rounding:
         breaks = tok_s > serving + LEFT or (homegrown and tok_s > self._may_move(key, period, up=False))
         service = self.reading.services[key[0]]
         penalty = service.penalty_per_mtok
-        return breaks, penalty is None, (penalty or 0.0) * service.mean_ratio * tok_s, tok_s
+        freed = min(excess, 1 / self.per_host(key) if self.per_host(key) else excess)
+        return breaks, penalty is None, (penalty or 0.0) * service.mean_ratio * tok_s / freed, tok_s / freed
 
     def _relocate(self, key: LoadKey, period: int, hosts: float) -> float:
         """Move up to so many filled hosts elsewhere: reserve first, then copies, then traffic. Return those moved."""
@@ -273,14 +276,17 @@ class _Rounding:
         return min(room, slack)
 
     def _cut(self, key: LoadKey, period: int, hosts: float) -> None:
-        """Let so many filled hosts go: traffic goes unserved, then copies are not made, then reserve is not held."""
+        """Let so many filled hosts go: traffic (to GPUs, or unserved), then copies, then reserve."""
         for part in (SERVING, SHADOW, RESERVE):
             gone = min(hosts, float(self.loads[key][part, period]))
-            if gone > LEFT:
-                self._shift(key, part, period, -gone)
-                hosts -= gone
-                if part == SERVING:
-                    self._unserve(key, period, gone * self.tok_s(key))
+            if gone <= LEFT:
+                continue
+            hosts -= gone
+            if part == SERVING and self.reading.kinds[key[1]].homegrown:  # better on a GPU than nowhere
+                gone -= self._return(key, period, gone * self.tok_s(key)) / self.tok_s(key)
+            self._shift(key, part, period, -gone)
+            if part == SERVING and gone > LEFT:
+                self._unserve(key, period, gone * self.tok_s(key))
 
     def _unserve(self, key: LoadKey, period: int, tok_s: float) -> None:
         """Count traffic as unserved; prompts that nobody reads need no answers, and the other way round."""
@@ -306,6 +312,40 @@ class _Rounding:
             gone = min(tok_s / self.tok_s(one), float(self.loads[one][SERVING, period]))
             self._shift(one, SERVING, period, -gone)
             tok_s -= gone * self.tok_s(one)
+
+    def _refill(self, slug: str, period: int) -> None:
+        """Serve again what had to go, where the room of other replicas that went allows it."""
+        for key in self.keys_of[slug, WHOLE]:
+            self._grow((key,), period)
+        site_of = self.reading.site_of
+        for prompts in self.keys_of[slug, PREFILL]:
+            for answers in self.keys_of[slug, DECODE]:
+                if site_of[prompts[3]] == site_of[answers[3]]:
+                    self._grow((prompts, answers), period)
+
+    def _grow(self, keys: tuple[LoadKey, ...], period: int) -> None:
+        """Serve unserved traffic on some loads together, each as much as all can take."""
+        wanted = float(self.unserved[keys[0][0]][period]) if keys[0][0] in self.unserved else 0.0
+        for key in keys:
+            service, homegrown = self.reading.services[key[0]], self.reading.kinds[key[1]].homegrown
+            gone = service.homegrown_from is not None and period >= service.homegrown_from
+            if (
+                wanted <= LEFT * self.tok_s(key)
+                or (gone and not homegrown)
+                or not self.reading.is_open(key[:3])[period]
+            ):
+                return
+            if homegrown:
+                wanted = min(wanted, self._may_move(key, period, up=True))
+        before, tok_s = len(self._log), wanted
+        for key in keys:  # one after the other: they may share hosts
+            tok_s = min(tok_s, self._room(key, period, new_replicas=True) * self.tok_s(key))
+            self._shift(key, SERVING, period, tok_s / self.tok_s(key))
+        self._undo(before)
+        if tok_s > LEFT * self.tok_s(keys[0]):
+            for key in keys:
+                self._shift(key, SERVING, period, tok_s / self.tok_s(key))
+            self.unserved[keys[0][0]][period] -= tok_s
 
     # --- what other periods and floors allow --------------------------------------------------------------------------
     def _may_move(self, key: LoadKey, period: int, *, up: bool) -> float:

@@ -4,8 +4,10 @@ A long solve can be interrupted, and can start from a point.
 """
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any
 
 import highspy
 import numpy as np
@@ -108,37 +110,63 @@ def solve(
     StoppedError
         If `should_stop` says so.
     """
-    highs = highspy.Highs()
     limit_s = options.time_limit_s if until_s is None else max(until_s - time.monotonic(), 0.1)
     is_linear = relaxed or fixed is not None or not program.whole.any()
-    for name, value in (
-        ("output_flag", False),
-        ("random_seed", options.seed),
-        ("threads", options.threads),
-        ("mip_rel_gap", options.gap_ratio),
-        ("mip_abs_gap", 0.0 if options.gap_ratio == 0 else 1e-6),
-        ("mip_feasibility_tolerance", 1e-7),
-        ("time_limit", limit_s),
-    ):
-        highs.setOptionValue(name, value)
-    if relaxed:
-        highs.setOptionValue("solver", "ipm")
-    if options.nodes_most is not None:
-        highs.setOptionValue("mip_max_nodes", options.nodes_most)
     used = np.abs(cost[cost != 0])
     scale = SCALED_TO / float(np.median(used)) if len(used) else 1.0
     model = _model(program, cost * scale, fixed, extra, is_linear=is_linear)
     model.offset_ = constant * scale
-    highs.passModel(model)
-    if start is not None and not is_linear:
-        point = highspy.HighsSolution()
-        point.col_value = list(start)
-        highs.setSolution(point)
-    _listen(highs, should_stop)
-    highs.run()
-    if should_stop():
-        raise StoppedError
-    return _solved(highs, program, scale, constant, is_linear=is_linear)
+    with _threads(options.threads):
+        for way in ("ipm" if relaxed else "choose", "simplex"):
+            highs = highspy.Highs()
+            for name, value in _options(options, limit_s, way):
+                highs.setOptionValue(name, value)
+            highs.passModel(model)
+            if start is not None and not is_linear:
+                point = highspy.HighsSolution()
+                point.col_value = list(start)
+                highs.setSolution(point)
+            _listen(highs, should_stop)
+            highs.run()
+            if should_stop():
+                raise StoppedError
+            if highs.getModelStatus() in ENDINGS:
+                return _solved(highs, program, scale, constant, is_linear=is_linear)
+    raise ArithmeticError(f"the solver gave up: {highs.modelStatusToString(highs.getModelStatus())}")
+
+
+ENDINGS = {
+    *(Status.kOptimal, Status.kInfeasible, Status.kUnboundedOrInfeasible, Status.kModelEmpty),
+    *(Status.kTimeLimit, Status.kSolutionLimit, Status.kIterationLimit),
+}
+"""What a solve may end with; after anything else it is begun once more in another way."""
+
+
+def _options(options: SolverValues, limit_s: float, way: str) -> list[tuple[str, Any]]:
+    given: list[tuple[str, Any]] = [
+        ("output_flag", False),
+        ("random_seed", options.seed),
+        ("threads", options.threads),
+        ("solver", way),
+        ("mip_rel_gap", options.gap_ratio),
+        ("mip_abs_gap", 0.0 if options.gap_ratio == 0 else 1e-6),
+        ("mip_feasibility_tolerance", 1e-7),
+        ("time_limit", limit_s),
+    ]
+    return given if options.nodes_most is None else [*given, ("mip_max_nodes", options.nodes_most)]
+
+
+@contextmanager
+def _threads(count: int) -> Iterator[None]:
+    """Let a solve use more than one thread: the solver's pool is one for the process, of one size at a time."""
+    if count == 1:
+        yield
+        return
+    highspy.Highs.resetGlobalScheduler(True)  # noqa: FBT003 -- it takes no name
+    try:
+        yield
+    finally:
+        highspy.Highs.resetGlobalScheduler(True)  # noqa: FBT003 -- it takes no name
 
 
 def _model(
