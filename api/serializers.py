@@ -295,6 +295,21 @@ class ScheduleDetailSerializer(ScheduleSerializer):
         return [at.isoformat() for at in schedule_next(schedule)] if schedule.enabled else []
 
 
+class RunRequestSerializer(StrictSerializer):
+    """How a run is to be computed; all of it may be left out."""
+
+    recompute = serializers.BooleanField(
+        default=False, help_text="Compute even if the same question was answered before."
+    )
+
+
+class StepCountSerializer(serializers.Serializer[Any]):
+    """How many steps a run has so far, and how many are done. Later stages are split when they begin."""
+
+    done = serializers.IntegerField(source="steps_done", help_text="[-]")
+    total = serializers.IntegerField(source="steps_total", help_text="[-]")
+
+
 class RunSerializer(RowSerializer):
     """An answer in the making, without its result."""
 
@@ -305,12 +320,17 @@ class RunSerializer(RowSerializer):
     )
     inputs = serializers.DictField(read_only=True, help_text="The scenario as it was when the run was started.")
     result_url = serializers.SerializerMethodField(help_text="Where the result is, once there is one.")
+    steps = StepCountSerializer(source="*", read_only=True)
+    reused_from = serializers.SerializerMethodField(
+        help_text="Id of the run with the same question whose result this is; null: it was computed."
+    )
 
     class Meta:
         model = Run
         fields = [
-            *(*COMMON, "scenario", "status", "progress_ratio", "stage", "attempt", "seed", "inputs", "inputs_digest"),
-            *("snapshot_digest", "engine_version", "error", "result_url", "schedule", "fire_at", "owner"),
+            *(*COMMON, "scenario", "status", "progress_ratio", "stage", "steps", "attempt", "seed", "inputs"),
+            *("inputs_digest", "snapshot_digest", "question_digest", "engine_version", "error", "result_url"),
+            *("is_reusable", "recompute", "reused_from", "schedule", "fire_at", "owner"),
             *("created_at", "started_at", "finished_at"),
         ]
         read_only_fields = fields
@@ -318,6 +338,13 @@ class RunSerializer(RowSerializer):
     def get_result_url(self, run: Run) -> str | None:
         """Return the address of the result of a run that is done."""
         return row_url(run, self.context.get("request"), "result") if run.status == Run.Status.DONE else None
+
+    def get_reused_from(self, run: Run) -> int | None:
+        """Return the run whose result this is, if the account sees it."""
+        user = getattr(self.context.get("request"), "user", None)
+        if run.reused_from_id is None or not seen(Run.objects.filter(pk=run.reused_from_id), user).exists():
+            return None
+        return run.reused_from_id
 
 
 class ReportSerializer(RowSerializer):

@@ -119,14 +119,16 @@ class ScenarioView(EditResource):
         return {"owner": self.request.user}
 
     @extend_schema(
-        request=None,
+        request=serializers.RunRequestSerializer,
         responses={202: OpenApiResponse(serializers.RunSerializer, "Queued: `Location` says where to look.")},
     )
     @action(detail=True, methods=["post"], filter_backends=[], pagination_class=None)
     @idempotent()
     def runs(self, request: Request, pk: str) -> Response:
-        """Queue a run of the scenario as it stands."""
-        run = run_submit(scenario=self.get_object(), owner=user_of(request))
+        """Queue a run of the scenario as it stands. A question that was answered before is answered by that result."""
+        asked = serializers.RunRequestSerializer(data=request.data)
+        asked.is_valid(raise_exception=True)
+        run = run_submit(scenario=self.get_object(), owner=user_of(request), **asked.validated_data)
         data = serializers.RunSerializer(run, context=self.get_serializer_context()).data
         return Response(data, status=202, headers={"Location": data["url"], "Retry-After": str(RETRY_AFTER_S)})
 
@@ -167,6 +169,7 @@ class RunView(ReadResource):
         "schedule": "schedule",
         "status": "status",
         "inputs_digest": "inputs_digest",
+        "question_digest": "question_digest",
         "engine_version": "engine_version",
         "created_at": "created_at",
         "finished_at": "finished_at",

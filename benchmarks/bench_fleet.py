@@ -28,11 +28,13 @@ from measure import figure_print, machine_print
 from fleet import selectors
 from fleet.audit import changes_verify
 from fleet.models import Hall, Host, HostType, Rack, Site
+from fleet.packing import value_pack, value_unpack
 from fleet.rawrows import tables_settle
 from fleet.room import Room
 from fleet.seeds import fleet_seed
 from fleet.selectors import snapshot_take
 from fleet.services import rows_write
+from fleet.snapshot import FleetSnapshot
 from scenarios.queries import CapacityQuestion, capacity_query
 
 CARDS, SEED = 1_000_000, 1
@@ -72,6 +74,13 @@ def bench_snapshot(cards: int) -> None:  # noqa: ARG001 -- as the others
     begun_s = time.monotonic()
     fleet.digest  # noqa: B018 -- computed when it is asked for
     figure_print(named("its digest"), time.monotonic() - begun_s, "s")
+    begun_s = time.monotonic()
+    packed = value_pack(fleet)
+    figure_print(named("it as bytes, for the steps of a run"), time.monotonic() - begun_s, "s")
+    figure_print(named("their number"), len(packed) / 1e6, "MB")
+    begun_s = time.monotonic()
+    value_unpack(FleetSnapshot, packed)
+    figure_print(named("it from these bytes"), time.monotonic() - begun_s, "s")
     kind = max(fleet.kinds, key=lambda kind: int((fleet.host_kind == fleet.kinds.index(kind)).sum()))
     begun_s = time.monotonic()
     room = Room(fleet, DAY)

@@ -9,6 +9,7 @@ from urllib.parse import quote
 import dj_database_url
 from celery.schedules import schedule
 from django.core.exceptions import ImproperlyConfigured
+from kombu import Exchange, Queue
 
 from config.env import env_bool, env_float, env_int, env_list, env_str, secret_file_read
 
@@ -149,6 +150,9 @@ CELERY_TASK_IGNORE_RESULT = True
 CELERY_TASK_ACKS_LATE = True
 CELERY_WORKER_PREFETCH_MULTIPLIER = 1
 CELERY_TIMEZONE = "UTC"
+# a worker takes from each queue in turn: however much there is to compute, a tick waits for no more than a step
+CELERY_TASK_QUEUES = tuple(Queue(name, Exchange(name), routing_key=name) for name in ("celery", "ticks"))
+CELERY_TASK_ROUTES = {"scenarios.tasks.sweep": {"queue": "ticks", "routing_key": "ticks"}}
 CELERY_BEAT_SCHEDULE = {
     "sweep": {
         "task": "scenarios.tasks.sweep",

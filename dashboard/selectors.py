@@ -25,7 +25,7 @@ from fleet.models import (
     Site,
 )
 from fleet.selectors import in_service, stays
-from scenarios.models import Run, Scenario
+from scenarios.models import Run, RunStep, Scenario
 from scenarios.seen import result_seen, seen
 
 HISTORY_ROWS = 10
@@ -49,6 +49,11 @@ def run_latest(kind: str, user: Any) -> Run | None:
 def runs_listed(user: Any) -> QuerySet[Run]:
     """Return the runs that an account sees, without their results: a list must not read megabytes."""
     return seen(Run.objects.defer("result", "inputs").select_related("scenario", "owner", "schedule"), user)
+
+
+def steps_listed(run: Run) -> QuerySet[RunStep]:
+    """Return the steps of a run in their order, without what they have found."""
+    return run.steps.defer("payload", "result", "checkpoint").order_by("pk")
 
 
 def scenarios_listed(user: Any) -> QuerySet[Scenario]:

@@ -319,6 +319,7 @@ def scenario_run(request: SignedInRequest, pk: int) -> HttpResponse:
     started = run_submit(
         scenario=get_object_or_404(seen(Scenario.objects.select_related("trace"), request.user), pk=pk),
         owner=request.user,
+        recompute=request.POST.get("recompute") == "1",
     )
     return redirect("dashboard:run", pk=started.pk)
 
@@ -334,7 +335,12 @@ def run(request: HttpRequest, pk: int) -> HttpResponse:
     found = get_object_or_404(seen(runs, request.user), pk=pk)
     if found.result is not None:
         found.result = _result_or_404(found, request)
-    context: dict[str, Any] = {"run": found, "scenario": found.scenario}
+    context: dict[str, Any] = {
+        "run": found,
+        "scenario": found.scenario,
+        "steps": selectors.steps_listed(found),
+        "reused_from": seen(Run.objects.filter(reused_by=found), request.user).only("pk").first(),
+    }
     if found.result is not None:
         charts = charts_of(found.result)
         context |= {
@@ -356,7 +362,7 @@ def run_progress(request: HttpRequest, pk: int) -> HttpResponse:
     found = get_object_or_404(selectors.runs_listed(request.user), pk=pk)
     if found.has_ended:
         return HttpResponseClientRefresh()
-    return render(request, "dashboard/_progress.html", {"run": found})
+    return render(request, "dashboard/_progress.html", {"run": found, "steps": selectors.steps_listed(found)})
 
 
 @login_required

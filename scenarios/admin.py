@@ -12,6 +12,7 @@ from scenarios.models import (
     RatingBatch,
     Report,
     Run,
+    RunStep,
     Scenario,
     Schedule,
     Simulation,
@@ -62,6 +63,16 @@ class RunAdmin(KeptAdmin):
     list_display = ["id", "scenario", "status", "attempt", "created_at", "finished_at"]
     list_filter = ["status"]
     list_select_related = ["scenario"]
+
+
+@admin.register(RunStep)
+class RunStepAdmin(KeptAdmin):
+    """Steps of runs."""
+
+    list_display = ["id", "run", "stage_name", "number", "status", "attempt", "worker", "took_s", "error"]
+    list_filter = ["status", "stage_name"]
+    list_select_related = ["run"]
+    exclude = ["result", "checkpoint"]
 
 
 @admin.register(Trace)

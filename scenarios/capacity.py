@@ -55,25 +55,47 @@ def plan_capacity(problem: Problem, *, on_progress: Progress | None = None) -> C
     ValueError
         If there is nothing to plan for.
     """
+    return capacity_merge(problem, *capacity_draws(problem, range(problem.draws), on_progress=on_progress))
+
+
+def capacity_draws(
+    problem: Problem, draws: range, *, on_progress: Progress | None = None
+) -> tuple[FloatArray, FloatArray]:
+    """Judge some of the futures, each by itself.
+
+    Returns
+    -------
+    theta, demand_tok_s : float64[draws, regions in scope, T]
+        Share of the demand that can be served, and the demand. [-], [tok/s]
+    """
     check_problem(problem)
     report = on_progress or (lambda _ratio, _stage: None)
     ground = Ground(problem.snapshot, problem.months)
     scopes = [_Scope(problem, scope) for scope in scopes_of(problem)]
-    report(0.0, "expected future")
-    expected = future_expected(problem)
-    floor = Floor(ground, expected)
-    hosts, sites = _walk(problem, floor)
-    middle = [scope.thetas(expected, hosts) for scope in scopes]
-    drawn = np.empty((problem.draws, len(scopes), len(problem.months)))
+    drawn = np.empty((len(draws), len(scopes), len(problem.months)))
     demands = np.empty_like(drawn)
-    for index in range(problem.draws):
-        report(index / problem.draws, f"draw {index + 1} of {problem.draws}")
+    for row, index in enumerate(draws):
+        report(row / len(draws), f"draw {index + 1} of {problem.draws}")
         future = future_draw(problem, index)
         hosts_drawn, _ = _walk(problem, Floor(ground, future), with_sites=False)
         for at, scope in enumerate(scopes):
-            drawn[index, at] = scope.thetas(future, hosts_drawn)
-            demands[index, at] = future.demand_tok_s[scope.services].sum(axis=0)
-    report(1.0, "bands")
+            drawn[row, at] = scope.thetas(future, hosts_drawn)
+            demands[row, at] = future.demand_tok_s[scope.services].sum(axis=0)
+    return drawn, demands
+
+
+def capacity_merge(
+    problem: Problem, drawn: FloatArray, demands: FloatArray, *, on_progress: Progress | None = None
+) -> CapacityPlan:
+    """Put the futures, in their order, together with the expected one."""
+    check_problem(problem)
+    report = on_progress or (lambda _ratio, _stage: None)
+    report(0.0, "expected future")
+    expected = future_expected(problem)
+    scopes = [_Scope(problem, scope) for scope in scopes_of(problem)]
+    hosts, sites = _walk(problem, Floor(Ground(problem.snapshot, problem.months), expected))
+    middle = [scope.thetas(expected, hosts) for scope in scopes]
+    report(0.9, "bands")
     regions = tuple(
         scope.answer(expected, hosts, sites, middle[at], drawn[:, at], demands[:, at])
         for at, scope in enumerate(scopes)

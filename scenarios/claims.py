@@ -7,10 +7,11 @@ import logging
 import os
 import socket
 import threading
+import time
 import uuid
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any
 
@@ -33,12 +34,38 @@ class ClaimLostError(Exception):
     """The row belongs to another worker now, or to nobody: it was cancelled."""
 
 
+@dataclass
+class Hold:
+    """What an attempt tells and learns while a thread holds its lease.
+
+    Attributes
+    ----------
+    lost : threading.Event
+        Set within a second once the row is not ours any more: another worker has it, or it was cancelled.
+    latest, written : (float, str)
+        Progress as it was reported last, and as it was written last.
+    """
+
+    row_id: int
+    latest: tuple[float, str]
+    written: tuple[float, str]
+    lost: threading.Event = field(default_factory=threading.Event)
+    written_s: float = field(default_factory=time.monotonic)
+
+    def report(self, progress_ratio: float, stage: str) -> None:
+        """Show how far the attempt is. Raises ClaimLostError once the row is not ours any more."""
+        self.latest = (progress_ratio, stage)
+        if self.lost.is_set():
+            raise ClaimLostError(self.row_id)
+
+
 @dataclass(frozen=True)
 class Queue:
     """Rows of one model, and the task that computes one by its id."""
 
     model: type[Claimed]
     task: str
+    attempts_max: int = ATTEMPTS_MAX
 
     @property
     def name(self) -> str:
@@ -69,7 +96,7 @@ class Queue:
         """Take a row that is queued, or whose owner's lease ran out. The row count of one UPDATE decides who has it."""
         claim, now = uuid.uuid4(), timezone.now()
         lost = Q(status=Claimed.Status.RUNNING, heartbeat_at__lt=now - timedelta(seconds=settings.RUN_LEASE_S))
-        free = self._rows(Q(status=Claimed.Status.QUEUED) | lost, pk=row_id, attempt__lt=ATTEMPTS_MAX)
+        free = self._rows(Q(status=Claimed.Status.QUEUED) | lost, pk=row_id, attempt__lt=self.attempts_max)
         taken = free.update(
             claim=claim,
             status=Claimed.Status.RUNNING,
@@ -97,31 +124,29 @@ class Queue:
         ):
             raise ClaimLostError(row_id)
 
+    def save(self, row_id: int, claim: uuid.UUID, **values: Any) -> bool:
+        """Keep something of an attempt that goes on; False if the row is not ours any more."""
+        return bool(self._mine(row_id, claim).update(**values))
+
     @contextmanager
-    def held(self, row_id: int, claim: uuid.UUID) -> Iterator[Callable[[float, str], None]]:
-        """Hold the lease through a long transaction, from a thread with a connection of its own.
+    def held(
+        self, row_id: int, claim: uuid.UUID, *, stage: str = "claimed", on_beat: Callable[[], None] | None = None
+    ) -> Iterator["Hold"]:
+        """Hold the lease, from a thread with a connection of its own, through what does not report: a long solve.
 
-        Yields the progress report of meanwhile, which raises ClaimLostError once the row is not ours any more. Where a
-        database takes one writer at a time nobody else can claim the row meanwhile, and nothing is renewed.
+        The thread looks every half second whether the row is ours still, and writes where there is something new, or a
+        quarter of the lease has passed. `on_beat` is called in the thread after each look.
         """
-        if connection.vendor == "sqlite":
-            yield lambda _progress_ratio, _stage: None
-            return
-        ended, lost = threading.Event(), threading.Event()
-        latest: list[tuple[float, str]] = []
-
-        def report(progress_ratio: float, stage: str) -> None:
-            latest[:] = [(progress_ratio, stage)]
-            if lost.is_set():
-                raise ClaimLostError(row_id)
+        hold, ended = Hold(row_id, (0.0, stage), (0.0, stage)), threading.Event()
 
         def renew() -> None:
             while not ended.wait(min(0.5, settings.RUN_LEASE_S / 4)):
-                progress_ratio, stage = latest[0] if latest else (0.0, "write")
                 try:
-                    self.report(row_id, claim, progress_ratio=progress_ratio, stage=stage)
+                    self._beat(hold, claim)
+                    if on_beat:
+                        on_beat()
                 except ClaimLostError:
-                    lost.set()
+                    hold.lost.set()
                     break
                 except (OperationalError, InterfaceError) as error:
                     logger.warning("%s %s skips a heartbeat: %s", self.name, row_id, error)
@@ -131,15 +156,39 @@ class Queue:
         thread = threading.Thread(target=renew, daemon=True)
         thread.start()
         try:
-            yield report
+            yield hold
         finally:
             ended.set()
             thread.join()
 
-    def fail(self, row_id: int, claim: uuid.UUID, *, error: str, **values: Any) -> None:
-        """End a row that cannot be answered, with the reason."""
-        self._mine(row_id, claim).update(
-            status=Claimed.Status.FAILED, error=error, finished_at=timezone.now(), stage="", **values
+    @contextmanager
+    def held_writing(self, row_id: int, claim: uuid.UUID) -> Iterator[Callable[[float, str], None]]:
+        """Hold the lease through a long transaction; yields the progress report of meanwhile.
+
+        Where a database takes one writer at a time nobody else can claim the row meanwhile, and nothing is renewed.
+        """
+        if connection.vendor == "sqlite":
+            yield lambda _progress_ratio, _stage: None
+            return
+        with self.held(row_id, claim, stage="write") as hold:
+            yield hold.report
+
+    def _beat(self, hold: "Hold", claim: uuid.UUID) -> None:
+        """Look whether the row is ours, and write what is new; a look waits for no other writer."""
+        if not self._mine(hold.row_id, claim).exists():
+            raise ClaimLostError(hold.row_id)
+        progress_ratio, stage = hold.latest
+        now_s = time.monotonic()
+        if hold.latest != hold.written or now_s - hold.written_s >= settings.RUN_LEASE_S / 4:
+            self.report(hold.row_id, claim, progress_ratio=progress_ratio, stage=stage)
+            hold.written, hold.written_s = (progress_ratio, stage), now_s
+
+    def fail(self, row_id: int, claim: uuid.UUID, *, error: str, **values: Any) -> bool:
+        """End a row that cannot be answered, with the reason; False if it is not ours any more."""
+        return bool(
+            self._mine(row_id, claim).update(
+                status=Claimed.Status.FAILED, error=error, finished_at=timezone.now(), stage="", **values
+            )
         )
 
     def cancel(self, row_id: int) -> bool:
@@ -154,9 +203,9 @@ class Queue:
         """Send again what was lost with a broker or a worker; give up on rows that were lost too often."""
         now, lease = timezone.now(), timedelta(seconds=settings.RUN_LEASE_S)
         lost = self._rows(status=Claimed.Status.RUNNING, heartbeat_at__lt=now - lease)
-        lost.filter(attempt__gte=ATTEMPTS_MAX).update(
+        lost.filter(attempt__gte=self.attempts_max).update(
             status=Claimed.Status.FAILED,
-            error=f"its worker was lost {ATTEMPTS_MAX} times; the {self.name} is given up",
+            error=f"its worker was lost {self.attempts_max} times; the {self.name} is given up",
             finished_at=now,
             stage="",
         )

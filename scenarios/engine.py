@@ -1,23 +1,48 @@
-"""From a run's inputs to its result: snapshot, ratings, planner. The only place where the three meet."""
+"""From a run's inputs to its result: snapshot, ratings, planner. The only place where the three meet.
+
+The database is read by the first step of a run alone: what the others work on is what it has put together.
+"""
 
 import hashlib
 import json
+import math
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from datetime import date
+from functools import lru_cache
+from importlib.metadata import version
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
+from django.db import connection
 
 from accelerator import RATING_VERSION, TokenMix, model_get
+from fleet.packing import arrays_pack, arrays_unpack, value_pack, value_unpack
 from fleet.selectors import snapshot_take
 from fleet.snapshot import FleetSnapshot
 from scenarios.calibrations import InUse
-from scenarios.capacity import plan_capacity
+from scenarios.capacity import capacity_draws, capacity_merge
 from scenarios.demand import month_first, month_label, months_list
-from scenarios.migration import plan_migration_greedy
+from scenarios.migration import MigrationDraws, migration_check, migration_draws, migration_merge
 from scenarios.models import Scenario, Trace
-from scenarios.plans import CapacityPlan, MigrationPlan, Problem
+from scenarios.pipelines import (
+    Kept,
+    Payload,
+    Pipeline,
+    Results,
+    Stage,
+    StepContext,
+    Values,
+    Worked,
+    json_pack,
+    one_step,
+    pipeline_walk,
+)
+from scenarios.plan_questions import plan_question
+from scenarios.plan_stages import Read, plan_answer, plan_stages
+from scenarios.plan_steps import PlanQuestion
+from scenarios.plans import Problem
 from scenarios.rating_store import ratings_ask
 from scenarios.ratings import (
     RatingTable,
@@ -27,14 +52,17 @@ from scenarios.ratings import (
     rating_rows,
     ratings_take,
 )
+from scenarios.scopes import check_problem
 
 ENGINE_VERSION = "0.1.0"
 
 Progress = Callable[[float, str], None]
-PLANNERS: Mapping[str, Callable[..., CapacityPlan | MigrationPlan]] = {
-    Scenario.Kind.CAPACITY: plan_capacity,
-    Scenario.Kind.MIGRATION: plan_migration_greedy,
-}
+
+DRAWS_MOST = 25
+"""Draws of one step at most: of a small fleet they take a fraction of a second."""
+
+STEP_CELLS = 5_000_000
+"""Racks times months times draws of one step, about: some two seconds of a fleet of a million cards."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +79,7 @@ class Inputs:
     dual_run_months: int
     draws: int
     seed: int
+    params: Mapping[str, Any] = field(default_factory=dict)
 
     @classmethod
     def of(cls, scenario: Scenario) -> "Inputs":
@@ -66,6 +95,7 @@ class Inputs:
             dual_run_months=scenario.dual_run_months,
             draws=scenario.draws,
             seed=scenario.seed,
+            params=scenario.params,
         )
 
     def as_dict(self) -> dict[str, Any]:
@@ -95,19 +125,136 @@ class Inputs:
         return hashlib.sha256(json.dumps(self.as_dict(), sort_keys=True).encode()).hexdigest()
 
 
-def run_compute(values: dict[str, Any], *, on_progress: Progress) -> dict[str, Any]:
-    """Answer the question that a run keeps; return the result as JSON values."""
-    inputs = Inputs.from_dict(values)
-    on_progress(0.0, "snapshot")
-    snapshot = snapshot_take(month_first(inputs.starts_on))  # the first month is judged on its first day too
-    trace = Trace.objects.defer("arrays").get(digest=inputs.trace_digest) if inputs.trace_digest else None
-    on_progress(0.0, "ratings")
-    trace_mix = TokenMix.from_dict(trace.mix) if trace else None
-    problem, table = problem_build(inputs, snapshot, trace_mix, engines_in_use())
-    ratings_ask(table.missing())  # the next run stands on them
-    plan = PLANNERS[inputs.kind](problem, on_progress=on_progress)
-    on_progress(1.0, "store")
-    return result_build(inputs, problem, table, plan, trace)
+@dataclass(frozen=True, eq=False)
+class Prepared:
+    """What the first step leaves: the question, and what the result says beside the plan."""
+
+    problem: Problem
+    frame: Mapping[str, Any]
+    plan: PlanQuestion | None = None
+
+
+def run_compute(values: Values, *, on_progress: Progress) -> dict[str, Any]:
+    """Answer the question that a run keeps, in this process; return the result as JSON values."""
+    result: dict[str, Any] = pipeline_walk(PIPELINES[values["kind"]], values, on_progress)
+    return result
+
+
+# --- the steps of the kinds -------------------------------------------------------------------------------------------
+def prepare(values: Values, _payload: Payload, _results: Results, context: StepContext) -> Worked:
+    """Read all that the answer follows from, at one moment."""
+    inputs = Inputs.from_dict(dict(values))
+    context.report(0.0, "snapshot")
+    with connection.execute_wrapper(_stopping(context)):
+        snapshot = snapshot_take(month_first(inputs.starts_on))  # the first month is judged on its first day too
+        trace = Trace.objects.defer("arrays").get(digest=inputs.trace_digest) if inputs.trace_digest else None
+        context.report(0.4, "ratings")
+        trace_mix = TokenMix.from_dict(trace.mix) if trace else None
+        problem, table = problem_build(inputs, snapshot, trace_mix, engines_in_use())
+        ratings_ask(table.missing(problem.in_scope))  # the next run stands on them
+        is_migration = inputs.kind == Scenario.Kind.MIGRATION
+        (migration_check if is_migration else check_problem)(problem)
+        plan = plan_question(problem, table, inputs.params) if is_migration else None
+    context.report(0.9, "store")
+    frame = json.loads(json.dumps(result_frame(inputs, problem, table, trace)))
+    return Worked(value_pack(Prepared(problem, frame, plan)))
+
+
+def _stopping(context: StepContext) -> Callable[..., Any]:
+    """Return what looks before each query whether to go on: reading a large fleet takes seconds."""
+
+    def execute(run: Callable[..., Any], *query: Any) -> Any:
+        if context.should_stop():
+            context.report(0.0, "stop")  # raises
+        return run(*query)
+
+    return execute
+
+
+@lru_cache(maxsize=1)
+def _prepared(kept: Kept) -> Prepared:
+    return value_unpack(Prepared, kept.read())
+
+
+def prepared_of(results: Results) -> Prepared:
+    """Return what the first step has left."""
+    return _prepared(results["prepare"][0])
+
+
+def draws_split(_values: Values, results: Results) -> list[Payload]:
+    """Split the draws evenly, into steps that take seconds."""
+    problem = prepared_of(results).problem
+    cells = max(1, len(problem.snapshot.rack_slugs) * len(problem.months))
+    steps = max(1, math.ceil(problem.draws / min(DRAWS_MOST, max(1, STEP_CELLS // cells))))
+    ends = [problem.draws * at // steps for at in range(steps + 1)]
+    return [{"first": first, "stop": stop} for first, stop in pairwise(ends)]
+
+
+def draws_capacity(_values: Values, payload: Payload, results: Results, context: StepContext) -> Worked:
+    """Judge some of the futures."""
+    draws = range(payload["first"], payload["stop"])
+    theta, demand_tok_s = capacity_draws(prepared_of(results).problem, draws, on_progress=context.report)
+    return Worked(arrays_pack({"theta": theta, "demand_tok_s": demand_tok_s}))
+
+
+def merge_capacity(_values: Values, _payload: Payload, results: Results, context: StepContext) -> Worked:
+    """Put the futures together with the expected one."""
+    prepared = prepared_of(results)
+    parts = [arrays_unpack(kept.read()) for kept in results["draws"]]
+    theta, demand_tok_s = (np.concatenate([part[name] for part in parts]) for name in ("theta", "demand_tok_s"))
+    plan = capacity_merge(prepared.problem, theta, demand_tok_s, on_progress=context.report)
+    return Worked(json_pack({**prepared.frame, **asdict(plan)}))
+
+
+def draws_migration(_values: Values, payload: Payload, results: Results, context: StepContext) -> Worked:
+    """Plan some of the futures."""
+    draws = range(payload["first"], payload["stop"])
+    return Worked(value_pack(migration_draws(prepared_of(results).problem, draws, on_progress=context.report)))
+
+
+def merge_migration(_values: Values, _payload: Payload, results: Results, context: StepContext) -> Worked:
+    """Plan the expected future, and put the others together with it."""
+    prepared = prepared_of(results)
+    drawn = MigrationDraws.join([value_unpack(MigrationDraws, kept.read()) for kept in results["plan"]])
+    walked = migration_merge(prepared.problem, drawn, on_progress=context.report)
+    return Worked(json_pack({**prepared.frame, **asdict(walked), "plan": plan_answer(_plan_read(results), results)}))
+
+
+def _plan_read(results: Results) -> Read:
+    prepared = prepared_of(results)
+    if prepared.plan is None:
+        raise ArithmeticError("the run has no question of a plan")
+    return Read(prepared.plan, prepared.problem.snapshot)
+
+
+def question_digest(results: Results) -> str:
+    """Return the digest of all that an answer follows from: what was put together, and the programs that compute."""
+    libraries = [f"{name} {version(name)}" for name in LIBRARIES]
+    told = json.dumps([results["prepare"][0].digest, ENGINE_VERSION, RATING_VERSION, *libraries])
+    return hashlib.sha256(told.encode()).hexdigest()
+
+
+LIBRARIES = ("highspy", "numpy", "scipy")
+
+PIPELINES: dict[str, Pipeline] = {
+    Scenario.Kind.CAPACITY: Pipeline(
+        (
+            Stage("prepare", 0.1, one_step, prepare),
+            Stage("draws", 0.85, draws_split, draws_capacity),
+            Stage("merge", 0.05, one_step, merge_capacity),
+        ),
+        question_digest,
+    ),
+    Scenario.Kind.MIGRATION: Pipeline(
+        (
+            Stage("prepare", 0.1, one_step, prepare),
+            Stage("plan", 0.25, draws_split, draws_migration),
+            *plan_stages(_plan_read, share_ratio=0.6),
+            Stage("merge", 0.05, one_step, merge_migration),
+        ),
+        question_digest,
+    ),
+}
 
 
 def problem_build(
@@ -151,10 +298,8 @@ def problem_build(
     return problem, table
 
 
-def result_build(
-    inputs: Inputs, problem: Problem, table: RatingTable, plan: CapacityPlan | MigrationPlan, trace: Trace | None
-) -> dict[str, Any]:
-    """Return the plan with everything it came from."""
+def result_frame(inputs: Inputs, problem: Problem, table: RatingTable, trace: Trace | None) -> dict[str, Any]:
+    """Return everything that a plan comes from, as its result tells it."""
     snapshot = problem.snapshot
     return {
         "kind": inputs.kind,
@@ -187,7 +332,6 @@ def result_build(
         "ratings": rating_rows(snapshot, table, in_scope=problem.in_scope),
         "rating_sources": table.counts(problem.in_scope),
         "ratings_digest": table.digest,
-        **asdict(plan),
     }
 
 

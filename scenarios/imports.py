@@ -254,7 +254,7 @@ class _Attempt:
         self.verb, self.stage, self.share_ratio = "write", "write", 0.0
         self._tell()
         before = self.on_progress
-        with IMPORTS.held(self.job.pk, self.claim) as self.on_progress:
+        with IMPORTS.held_writing(self.job.pk, self.claim) as self.on_progress:
             yield
         self.on_progress = before
 

@@ -1,7 +1,7 @@
 """Which service leaves its GPUs in which month: the greedy plan. Values in, values out."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, fields
 
 import numpy as np
 
@@ -55,22 +55,40 @@ def plan_migration_greedy(problem: Problem, *, on_progress: Progress | None = No
     ValueError
         If there is nothing to plan for, or no kind of host is homegrown.
     """
+    return migration_merge(problem, migration_draws(problem, range(problem.draws), on_progress=on_progress))
+
+
+def migration_check(problem: Problem) -> None:
+    """Raise ValueError, with the reason, if there is nothing to plan for, or nothing to move to."""
     check_problem(problem)
     if not problem.homegrown.any():
         raise ValueError("nothing to move to: no host type of the fleet has a homegrown chip")
+
+
+def migration_draws(problem: Problem, draws: range, *, on_progress: Progress | None = None) -> "MigrationDraws":
+    """Plan some of the futures, each by itself."""
+    migration_check(problem)
     report = on_progress or (lambda _ratio, _stage: None)
-    ground = Ground(problem.snapshot, problem.months)
+    ground, scopes, found = Ground(problem.snapshot, problem.months), _scopes(problem), []
+    for row, index in enumerate(draws):
+        report(row / len(draws), f"draw {index + 1} of {problem.draws}")
+        found.append(_outcome(problem, _walk(problem, ground, scopes, future_draw(problem, index))))
+    return MigrationDraws.stack(problem, len(scopes), found)
+
+
+def migration_merge(problem: Problem, drawn: "MigrationDraws", *, on_progress: Progress | None = None) -> MigrationPlan:
+    """Put the futures, in their order, together with the expected one."""
+    migration_check(problem)
+    report = on_progress or (lambda _ratio, _stage: None)
     report(0.0, "expected future")
-    scopes = [
-        (scope, LightestHosts(len(scope.services), problem.snapshot.kind_power_w)) for scope in scopes_of(problem)
-    ]
+    ground, scopes = Ground(problem.snapshot, problem.months), _scopes(problem)
     middle = _walk(problem, ground, scopes, future_expected(problem))
-    drawn = []
-    for index in range(problem.draws):
-        report(index / problem.draws, f"draw {index + 1} of {problem.draws}")
-        drawn.append(_outcome(problem, _walk(problem, ground, scopes, future_draw(problem, index))))
-    report(1.0, "bands")
+    report(0.9, "bands")
     return _answer(problem, middle, drawn)
+
+
+def _scopes(problem: Problem) -> list[tuple[RegionScope, LightestHosts]]:
+    return [(scope, LightestHosts(len(scope.services), problem.snapshot.kind_power_w)) for scope in scopes_of(problem)]
 
 
 @dataclass(eq=False)
@@ -346,12 +364,12 @@ def _why_left(problem: Problem, floor: Floor, walk: _RegionWalk, service: int) -
 class _Outcome:
     """What is kept of one future: rows are the regions walked, then the fleet.
 
-    homegrown_ratio : float64[W + 1, T], share of output tokens on homegrown chips. [-]
+    homegrown_token_ratio : float64[W + 1, T], share of output tokens on homegrown chips. [-]
     gpu_hosts_needed : float64[W + 1, T], GPU hosts that serve or are kept warm. [-]
     gpu_free : int64[W + 1], first month from which all is served without a GPU; T stands for: not within the horizon.
     """
 
-    homegrown_ratio: FloatArray
+    homegrown_token_ratio: FloatArray
     gpu_hosts_needed: FloatArray
     gpu_free: IntArray
 
@@ -368,13 +386,37 @@ def _outcome(problem: Problem, walks: list[_RegionWalk]) -> _Outcome:
     on_gpu = (needed > 0) | (unserved > LEAST_TOK_S)
     after_last = len(problem.months) - np.argmax(on_gpu[:, ::-1], axis=1)
     return _Outcome(
-        homegrown_ratio=np.divide(homegrown, demand, out=np.zeros_like(demand), where=demand > 0),
+        homegrown_token_ratio=np.divide(homegrown, demand, out=np.zeros_like(demand), where=demand > 0),
         gpu_hosts_needed=needed,
         gpu_free=np.where(on_gpu.any(axis=1), after_last, 0).astype(np.int64),
     )
 
 
-def _answer(problem: Problem, middle: list[_RegionWalk], drawn: list[_Outcome]) -> MigrationPlan:
+@dataclass(frozen=True, eq=False)
+class MigrationDraws:
+    """The same of some futures, one after the other: float64[N, W + 1, T] twice, int64[N, W + 1]."""
+
+    homegrown_token_ratio: FloatArray
+    gpu_hosts_needed: FloatArray
+    gpu_free: IntArray
+
+    @classmethod
+    def stack(cls, problem: Problem, regions: int, outcomes: list[_Outcome]) -> "MigrationDraws":
+        """Return outcomes, of these many regions each, as one."""
+        shape = (len(outcomes), regions + 1, len(problem.months))
+        return cls(
+            homegrown_token_ratio=np.array([outcome.homegrown_token_ratio for outcome in outcomes]).reshape(shape),
+            gpu_hosts_needed=np.array([outcome.gpu_hosts_needed for outcome in outcomes]).reshape(shape),
+            gpu_free=np.array([outcome.gpu_free for outcome in outcomes], dtype=np.int64).reshape(shape[:2]),
+        )
+
+    @classmethod
+    def join(cls, parts: Sequence["MigrationDraws"]) -> "MigrationDraws":
+        """Return parts, in their order, as one."""
+        return cls(*(np.concatenate([getattr(part, one.name) for part in parts]) for one in fields(cls)))
+
+
+def _answer(problem: Problem, middle: list[_RegionWalk], drawn: MigrationDraws) -> MigrationPlan:
     expected = _outcome(problem, middle)
     regions = tuple(
         RegionMigration(
@@ -434,7 +476,7 @@ def _gpu_needed(problem: Problem, walk: _RegionWalk, month: int) -> float:
 
 
 def _periods(
-    problem: Problem, walks: list[_RegionWalk], row: int, expected: _Outcome, drawn: list[_Outcome]
+    problem: Problem, walks: list[_RegionWalk], row: int, expected: _Outcome, drawn: MigrationDraws
 ) -> tuple[MigrationPeriod, ...]:
     found = []
     for month, day in enumerate(problem.months):
@@ -450,11 +492,11 @@ def _periods(
                 idle=_mapped(problem, np.clip(hosts - serving - dual, 0, None)),
                 waiting=_mapped(problem, sum(walk.waiting[month] for walk in walks), whole=True),  # type: ignore[arg-type]
                 homegrown_token_ratio=band_of(
-                    np.array([outcome.homegrown_ratio[row, month] for outcome in drawn]),
-                    expected=float(expected.homegrown_ratio[row, month]),
+                    drawn.homegrown_token_ratio[:, row, month],
+                    expected=float(expected.homegrown_token_ratio[row, month]),
                 ),
                 gpu_hosts_needed=band_of(
-                    np.array([outcome.gpu_hosts_needed[row, month] for outcome in drawn]),
+                    drawn.gpu_hosts_needed[:, row, month],
                     expected=float(expected.gpu_hosts_needed[row, month]),
                 ),
                 unserved_tok_s=sum(walk.unserved_tok_s[month] for walk in walks),
@@ -472,7 +514,6 @@ def _mapped(problem: Problem, values: FloatArray | IntArray | int, *, whole: boo
     }
 
 
-def _gpu_free(problem: Problem, row: int, expected: _Outcome, drawn: list[_Outcome]) -> MonthBand:
+def _gpu_free(problem: Problem, row: int, expected: _Outcome, drawn: MigrationDraws) -> MonthBand:
     """Return the first month from which all is served and no GPU host is needed any more, as a band."""
-    months = np.array([outcome.gpu_free[row] for outcome in drawn], dtype=np.int64)
-    return months_band(problem, months, expected=int(expected.gpu_free[row]))
+    return months_band(problem, drawn.gpu_free[:, row], expected=int(expected.gpu_free[row]))

@@ -165,6 +165,34 @@ class Run(Claimed):
     result = models.JSONField(null=True, editable=False)
     snapshot_digest = models.CharField(max_length=64, blank=True, editable=False)
     engine_version = models.CharField(max_length=40, blank=True, editable=False)
+    opened = models.PositiveIntegerField(default=0, editable=False, help_text="Stages that were split into steps. [-]")
+    steps_done = models.PositiveIntegerField(default=0, editable=False, help_text="Steps that are done. [-]")
+    steps_total = models.PositiveIntegerField(
+        default=0, editable=False, help_text="Steps of the stages that were split so far. [-]"
+    )
+    question_digest = models.CharField(
+        max_length=64,
+        blank=True,
+        editable=False,
+        db_index=True,
+        help_text="Of all that the answer follows from: inputs, fleet, demand, calibration, seed, versions.",
+    )
+    is_reusable = models.BooleanField(
+        default=True,
+        editable=False,
+        help_text="Whether its result may answer the same question: no clock cut it short.",
+    )
+    recompute = models.BooleanField(
+        default=False, editable=False, help_text="Asked to compute, whether or not the question was answered before."
+    )
+    reused_from = models.ForeignKey(
+        "self",
+        models.SET_NULL,
+        null=True,
+        editable=False,
+        related_name="reused_by",
+        help_text="Run with the same question whose result this is; empty: it was computed.",
+    )
     schedule = models.ForeignKey(Schedule, models.SET_NULL, null=True, editable=False, related_name="runs")
     fire_at = models.DateTimeField(null=True, editable=False)
     owner = models.ForeignKey(settings.AUTH_USER_MODEL, models.SET_NULL, null=True)
@@ -180,6 +208,39 @@ class Run(Claimed):
 
     def __str__(self) -> str:
         return f"run {self.pk} of {self.scenario_id}"
+
+
+class RunStep(Claimed):
+    """A part of a run that one worker computes, in a minute at most. What it has found is kept until the run ends."""
+
+    run = models.ForeignKey(Run, models.CASCADE, related_name="steps")
+    stage_name = models.CharField(max_length=20, editable=False, help_text="Stage of the pipeline, as draws.")
+    number = models.PositiveIntegerField(editable=False, help_text="Place in its stage, from 0.")
+    payload = models.JSONField(editable=False, help_text="What it is about.")
+    share_ratio = models.FloatField(editable=False, help_text="Share of the run's work. [-]")
+    result = models.BinaryField(null=True, editable=False, help_text="Empty once the run has ended.")
+    result_digest = models.CharField(max_length=64, blank=True, editable=False, help_text="SHA-256 of the result.")
+    is_reusable = models.BooleanField(default=True, editable=False, help_text="False: the clock cut it short.")
+    checkpoint = models.BinaryField(null=True, editable=False, help_text="What the next attempt goes on from.")
+    took_s = models.FloatField(null=True, editable=False, help_text="Time of the attempt that finished. [s]")
+    cpu_s = models.FloatField(null=True, editable=False, help_text="Time of the processor in it. [s]")
+
+    class Meta:
+        ordering = ["run", "pk"]
+        verbose_name = "step"
+        indexes = [models.Index(fields=["status", "heartbeat_at"])]
+        constraints = [
+            models.UniqueConstraint(fields=["run", "stage_name", "number"], name="step_once_per_run"),
+            models.CheckConstraint(condition=~Q(status="done") | ~Q(result_digest=""), name="step_done_has_a_digest"),
+        ]
+
+    def __str__(self) -> str:
+        return f"step {self.label} of run {self.run_id}"
+
+    @property
+    def label(self) -> str:
+        """Its stage, and which one of it this is, counted from 1."""
+        return f"{self.stage_name} {self.number + 1}"
 
 
 class Report(models.Model):

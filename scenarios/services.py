@@ -1,9 +1,7 @@
 """Writes: scenarios, traces and runs. A run is saved first; its id goes to the broker when the save is certain."""
 
-import uuid
-from collections.abc import Mapping
 from datetime import datetime
-from typing import Any, BinaryIO
+from typing import BinaryIO
 
 from celery import current_app
 from django.conf import settings
@@ -15,12 +13,9 @@ from kombu.exceptions import OperationalError as BrokerError
 from accelerator import Workload, workload_parse
 from fleet.services import row_save
 from scenarios.checks import check_scenario
-from scenarios.claims import Queue
 from scenarios.engine import ENGINE_VERSION, Inputs
-from scenarios.models import Report, Run, Scenario, Schedule, SimulationPart, Trace
-from scenarios.reports import report_build
-
-RUNS = Queue(Run, task="scenarios.tasks.run_execute")
+from scenarios.models import Run, Scenario, Schedule, SimulationPart, Trace
+from scenarios.steps import run_advance, run_end
 
 
 def trace_read(stream: BinaryIO, *, name: str, owner: User | None) -> Trace:
@@ -83,42 +78,33 @@ def run_submit(
     owner: User | None,
     schedule: Schedule | None = None,
     fire_at: datetime | None = None,
+    recompute: bool = False,
 ) -> Run:
-    """Save a run of a scenario as it stands now, and send its id once the save is certain."""
+    """Save a run of a scenario as it stands now, and send its first step once the save is certain.
+
+    With `recompute` it is computed even if the same question was answered before.
+    """
     inputs = Inputs.of(scenario)
-    run = Run.objects.create(
-        scenario=scenario,
-        inputs=inputs.as_dict(),
-        inputs_digest=inputs.digest,
-        seed=inputs.seed,
-        owner=owner,
-        schedule=schedule,
-        fire_at=fire_at,
-        engine_version=ENGINE_VERSION,
-    )
-    transaction.on_commit(lambda: RUNS.send(run.pk))
+    with transaction.atomic():
+        run = Run.objects.create(
+            scenario=scenario,
+            inputs=inputs.as_dict(),
+            inputs_digest=inputs.digest,
+            seed=inputs.seed,
+            owner=owner,
+            schedule=schedule,
+            fire_at=fire_at,
+            recompute=recompute,
+            engine_version=ENGINE_VERSION,
+        )
+        run_advance(run.pk)
+    run.refresh_from_db(fields=("opened", "steps_total"))
     return run
 
 
-def run_finish(run_id: int, claim: uuid.UUID, *, result: Mapping[str, Any]) -> None:
-    """Store the result, and the report of a scheduled run, in one transaction: both or neither."""
-    with transaction.atomic():
-        RUNS.finish(
-            run_id,
-            claim,
-            result=result,
-            snapshot_digest=result["snapshot_digest"],
-            engine_version=result["engine_version"],
-        )
-        run = Run.objects.select_related("scenario", "schedule").get(pk=run_id)
-        if run.schedule_id:
-            built = report_build(run)
-            Report.objects.create(run=run, schedule=run.schedule, title=built.title, html=built.html, csv=built.csv)
-
-
 def run_cancel(run: Run) -> bool:
-    """End a run that nobody wants any more. Its worker notices at its next report."""
-    return RUNS.cancel(run.pk)
+    """End a run that nobody wants any more; False if it has ended. Its workers notice within a second."""
+    return run_end(run.pk)
 
 
 def worker_is_reachable(*, timeout_s: float = 2.0) -> str | None:

@@ -4,6 +4,7 @@ import logging
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import Any
 from uuid import UUID
 
 from celery import shared_task
@@ -14,13 +15,11 @@ from django.db import InterfaceError, OperationalError, connection
 from django.utils import timezone
 
 from scenarios.claims import ClaimLostError, Queue
-from scenarios.engine import run_compute
 from scenarios.imports import IMPORTS, import_compute
-from scenarios.models import Run
 from scenarios.rating_store import BATCHES, batch_compute
 from scenarios.schedules import schedules_fire
-from scenarios.services import RUNS, run_finish
 from scenarios.simulations import PARTS, part_compute
+from scenarios.steps import STEPS, runs_sweep, step_compute, step_fail, step_held
 
 logger = logging.getLogger(__name__)
 
@@ -28,13 +27,13 @@ WORKER_HEARTBEAT_KEY = "worker_heartbeat_at"
 
 
 @shared_task(acks_late=True, ignore_result=True)
-def run_execute(run_id: int) -> None:
-    """Claim, compute, store. Safe to deliver twice, and to kill at any moment."""
-    claim = RUNS.claim(run_id)
+def step_execute(step_id: int) -> None:
+    """Claim, compute, store one step of a run. Safe to deliver twice, and to kill at any moment."""
+    claim = STEPS.claim(step_id)
     if claim is None:
         return  # another worker has it, or it has ended
-    with _attempt(RUNS, run_id, claim) as report:
-        run_finish(run_id, claim, result=run_compute(Run.objects.get(pk=run_id).inputs, on_progress=report))
+    with _ending(STEPS, step_id, claim, fail=step_fail), step_held(step_id, claim) as context:
+        step_compute(step_id, claim, context)
 
 
 @shared_task(acks_late=True, ignore_result=True)
@@ -72,7 +71,7 @@ def import_execute(job_id: int) -> None:
 def sweep() -> None:
     """The one tick: fire due schedules, send again what was lost, and show that a worker lives."""
     schedules_fire()
-    RUNS.sweep()
+    runs_sweep()
     PARTS.sweep()
     BATCHES.sweep()
     IMPORTS.sweep()
@@ -82,16 +81,23 @@ def sweep() -> None:
 @contextmanager
 def _attempt(queue: Queue, row_id: int, claim: UUID) -> Iterator[Callable[[float, str], None]]:
     """Yield the progress report of an attempt, and end the attempt as what came of it says."""
-    try:
+    with _ending(queue, row_id, claim, fail=queue.fail):
         yield _reporter(queue, row_id, claim)
+
+
+@contextmanager
+def _ending(queue: Queue, row_id: int, claim: UUID, *, fail: Callable[..., Any]) -> Iterator[None]:
+    """End an attempt as what came of it says; `fail` is told the reason where there is no answer."""
+    try:
+        yield
     except ClaimLostError:
         logger.info("%s %s is not ours any more", queue.name, row_id)
     except DatabaseError:
         raise  # the lease runs out and the sweep sends it again, when the database is back
     except ValueError as error:  # the question has no answer: the planner says why
-        queue.fail(row_id, claim, error=str(error))
+        fail(row_id, claim, error=str(error))
     except Exception as error:
-        queue.fail(row_id, claim, error=f"internal error: {error!r}")
+        fail(row_id, claim, error=f"internal error: {error!r}")
         raise
 
 

@@ -10,8 +10,8 @@ from api.tokens import token_make
 from fleet.demo import demo_fleet_load
 from scenarios.models import Run, Scenario, Schedule
 from scenarios.services import run_submit
-from scenarios.tasks import run_execute
 from tests.calibrations import fit_publish
+from tests.runs import run_work
 
 
 @pytest.fixture
@@ -83,7 +83,7 @@ def run(scenario):
 def done_run(fleet, scenario, schedule):
     """A run that a schedule started and that was really computed, with its report."""
     run = run_submit(scenario=scenario, owner=None, schedule=schedule, fire_at=datetime(2027, 1, 4, tzinfo=UTC))
-    run_execute(run.pk)
+    run_work(run.pk)
     run.refresh_from_db()
     assert run.status == Run.Status.DONE, run.error
     return run

@@ -241,6 +241,15 @@ def test_a_question_is_seen_by_who_sees_every_service_that_it_asks_about(world, 
     assert "no scenario" in assert_problem(northern.post("/api/v1/schedules/", body), 400)["detail"]
 
 
+def test_whose_result_a_run_reuses_is_told_to_who_sees_that_run(world, northern):
+    here = question(["north-0-chat"], name="here")
+    elsewhere = question([], name="all")
+    hidden, shown = answer(elsewhere, ["north-0-chat"]), answer(here, ["north-0-chat"])
+    for source, told in ((hidden, None), (shown, shown.pk)):
+        reused = answer(here, ["north-0-chat"], reused_from=source)
+        assert northern.get(f"/api/v1/runs/{reused.pk}/").json()["reused_from"] == told
+
+
 @pytest.mark.parametrize(
     ("services", "words"),
     [([], "Name the services"), (["south-0-chat"], "'south-0-chat'"), (["north-0-chat", "gone"], "'gone'")],

@@ -10,6 +10,7 @@ from scenarios import services
 from scenarios.models import Run, Trace
 from scenarios.queries import CapacityQuestion
 from tests.api.conftest import SCENARIO, TRACE, assert_problem, upload
+from tests.runs import run_work
 
 
 # --- runs ---
@@ -26,6 +27,32 @@ def test_a_run_is_queued_with_202_and_its_place(client, scenario):
     assert (body["seed"], body["attempt"], body["result_url"]) == (1, 0, None)
     assert len(body["inputs_digest"]) == 64
     assert body["inputs"]["draws"] == 12
+
+
+def test_a_run_counts_its_steps(client, run, done_run):
+    assert client.get(f"/api/v1/runs/{run.pk}/").json()["steps"] == {"done": 0, "total": 1}
+    assert client.get(f"/api/v1/runs/{done_run.pk}/").json()["steps"] == {"done": 3, "total": 3}
+    run_work(run.pk)
+    shown = client.get(f"/api/v1/runs/{run.pk}/").json()
+    assert (shown["status"], shown["stage"], shown["progress_ratio"]) == ("done", "", 1.0)
+
+
+def test_the_same_question_is_answered_by_a_stored_result_unless_it_is_to_be_computed(client, scenario, done_run):
+    path = f"/api/v1/scenarios/{scenario.pk}/runs/"
+    again, anew = (client.post(path, body).json() for body in ({}, {"recompute": True}))
+    assert (again["reused_from"], again["recompute"], anew["recompute"]) == (None, False, True)
+    shown = []
+    for made in (again, anew):
+        run_work(made["id"])
+        shown.append(client.get(made["url"]).json())
+    assert [row["reused_from"] for row in shown] == [done_run.pk, None]
+    assert [row["steps"]["total"] for row in shown] == [1, 3]
+    assert {row["question_digest"] for row in shown} == {Run.objects.get(pk=done_run.pk).question_digest}
+    assert {row["is_reusable"] for row in shown} == {True}
+    results = [client.get(row["result_url"]).json() for row in shown]
+    assert results[0] == results[1]
+    assert_problem(client.post(path, {"recompute": "perhaps"}), 400)
+    assert_problem(client.post(path, {"again": True}), 400)
 
 
 def test_a_finished_run_shows_its_result_and_tables(client, done_run):

@@ -9,9 +9,9 @@ from fleet.models import Host, Row
 from scenarios.models import Run, Scenario, Schedule
 from scenarios.schedules import schedule_save
 from scenarios.services import run_submit, scenario_save
-from scenarios.tasks import run_execute
 from tests.calibrations import fit_publish
 from tests.factories import START, fleet_rows
+from tests.runs import run_work
 
 PASSWORD = "a-long-password-1"
 
@@ -63,7 +63,7 @@ def scenario_make(kind="capacity", **values):
 def run_make(scenario, **values):
     """A run that its worker has finished, through the real path."""
     run = run_submit(scenario=scenario, owner=None, **values)
-    run_execute(run.pk)
+    run_work(run.pk)
     run.refresh_from_db()
     assert run.status == Run.Status.DONE, run.error
     return run

@@ -17,9 +17,10 @@ from dashboard.urls import urlpatterns
 from fleet.models import Delivery, Host, Region
 from fleet.services import row_save
 from scenarios import services
-from scenarios.models import Report, Run, Scenario, Schedule, Trace
+from scenarios.models import Report, Run, RunStep, Scenario, Schedule, Trace
 from scenarios.services import run_submit
 from tests.dashboard.conftest import fleet_grow, run_make, scenario_make
+from tests.runs import run_work
 
 TRACE = b"arrival_s,input_tokens,output_tokens\n0,100,20\n1.5,300,40\n3,200,30\n"
 UID = "00000000-0000-4000-8000-000000000000"
@@ -383,8 +384,39 @@ def test_run_starts_by_post_and_shows_its_progress(pages, planner, scenario):
         status=Run.Status.RUNNING, stage="draw 2 of 3", progress_ratio=0.5, attempt=2, heartbeat_at=timezone.now()
     )
     part = text_of(pages.get(reverse("dashboard:run_progress", args=[run.pk])))
-    assert "Running: draw 2 of 3, 50 %, attempt 2." in part
+    assert "Running: draw 2 of 3, 50 %, 0 of 1 steps done." in part
+    assert '<th scope="row" class="nowrap">prepare 1</th>' in part
     assert "<html" not in part
+
+
+def test_a_run_lists_its_steps_with_worker_attempt_and_time(pages, capacity_run):
+    step = capacity_run.steps.get(stage_name="draws", number=0)
+    RunStep.objects.filter(pk=step.pk).update(attempt=2, took_s=1.234, cpu_s=0.5, worker="machine-7:4711")
+    page = text_of(pages.get(reverse("dashboard:run", args=[capacity_run.pk])))
+    rows = page.split('<th scope="row" class="nowrap">draws 1</th>')[1].split("</tr>")[0]
+    assert [cell in rows for cell in ("100 %", ">2<", "machine-7:4711", "1.23", "0.50")] == [True] * 5
+    assert page.count("badge done") == 1 + capacity_run.steps.count()
+
+
+def test_a_run_with_a_known_answer_says_whose_it_is_and_can_be_computed_anew(pages, scenario, capacity_run):
+    pages.post(reverse("dashboard:scenario_run", args=[scenario.pk]))
+    reused = Run.objects.get(reused_from=None, status=Run.Status.QUEUED)
+    run_work(reused.pk)
+    page = text_of(pages.get(reverse("dashboard:run", args=[reused.pk])))
+    link = reverse("dashboard:run", args=[capacity_run.pk])
+    assert f'this is the result of <a href="{link}">run {capacity_run.pk}</a>' in page
+    assert "Compute it anew" in page
+    pages.post(reverse("dashboard:scenario_run", args=[scenario.pk]), {"recompute": "1"})
+    anew = Run.objects.get(status=Run.Status.QUEUED)
+    run_work(anew.pk)
+    anew.refresh_from_db()
+    assert (anew.status, anew.reused_from) == (Run.Status.DONE, None)
+    assert "this is the result of" not in text_of(pages.get(reverse("dashboard:run", args=[anew.pk])))
+
+
+def test_a_result_that_a_limit_of_time_ended_says_so(pages, capacity_run):
+    Run.objects.filter(pk=capacity_run.pk).update(is_reusable=False)
+    assert "A limit of time ended a search" in text_of(pages.get(reverse("dashboard:run", args=[capacity_run.pk])))
 
 
 @pytest.mark.parametrize("status", Run.ENDED)

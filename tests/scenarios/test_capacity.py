@@ -111,7 +111,7 @@ def test_progress_is_told_and_what_it_raises_ends_the_plan():
 
     with pytest.raises(InterruptedError):
         plan_capacity(problem(draws=5), on_progress=stop)
-    assert [stage for _, stage in stages] == ["expected future", "draw 1 of 5", "draw 2 of 5"]
+    assert [stage for _, stage in stages] == ["draw 1 of 5", "draw 2 of 5"]
     assert [ratio for ratio, _ in stages] == sorted(ratio for ratio, _ in stages)
 
 

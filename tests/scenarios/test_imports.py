@@ -340,7 +340,7 @@ def test_the_lease_of_a_writer_is_renewed_from_beside_its_transaction(operator, 
     job = submit(operator, hosts_file(1))
     claim = IMPORTS.claim(job.pk)
     ImportJob.objects.filter(pk=job.pk).update(heartbeat_at=timezone.now() - timedelta(hours=1))
-    with IMPORTS.held(job.pk, claim) as report:
+    with IMPORTS.held_writing(job.pk, claim) as report:
         report(0.7, "write hosts")
         while ImportJob.objects.get(pk=job.pk).stage != "write hosts":
             time.sleep(0.01)

@@ -1,15 +1,19 @@
-"""kill -9 of workers at seeded moments of real runs: every run ends once, with the result of an undisturbed one."""
+"""kill -9 of workers at seeded moments of real runs: every run ends once, with the result of an undisturbed one.
+
+Moments lie in every stage, and between the end of a stage and the opening of the next.
+"""
 
 import json
 import os
 import random
 import signal
 import time
+from collections import Counter
 
-from django.conf import settings
-
-RUNS, HITS_LEAST, WORK_S = 20, 15, 3.0
+RUNS, HITS_LEAST = 16, 10
+DRAWS, SHARDS = 300, 12
 PATIENCE_S = 600  # only so that a broken product fails the test instead of hanging it
+BETWEEN = "between"
 SETUP = """
 import sys, django
 django.setup()
@@ -18,120 +22,127 @@ from fleet.demo import demo_fleet_load
 from scenarios.models import Run, Scenario, Schedule
 from scenarios.schedules import schedule_save
 from scenarios.services import run_submit, scenario_save
-step, draws, runs = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
-if step == "fleet":
+draws, runs = int(sys.argv[1]), int(sys.argv[2])
+if not Scenario.objects.exists():
     demo_fleet_load(date(2027, 1, 1))
     scenario = Scenario(name="kill", kind="capacity", starts_on=date(2027, 1, 1), ends_on=date(2028, 12, 1), seed=3)
     scenario.draws = draws
     scenario_save(scenario)
     schedule_save(Schedule(name="kill", scenario=scenario, cron="0 0 1 1 *", zone="UTC"))
 scenario, schedule = Scenario.objects.get(), Schedule.objects.get()
-scenario.draws = draws
-scenario_save(scenario)
 first = Run.objects.count()
 for at in range(first, first + runs):
     fire_at = datetime(2020, 1, 1, tzinfo=UTC) + timedelta(days=at)
-    run_submit(scenario=scenario, owner=None, schedule=schedule, fire_at=fire_at)
+    run_submit(scenario=scenario, owner=None, schedule=schedule, fire_at=fire_at, recompute=True)
 """
 
 
-def setup(ground, step, *, draws, runs):
-    ground.call("-c", SETUP, step, str(draws), str(runs))
+def setup(ground, *, runs):
+    ground.call("-c", SETUP, str(DRAWS), str(runs))
 
 
 def wait_done(rows, count):
     end_s = time.monotonic() + PATIENCE_S
     while rows("SELECT count(*) FROM scenarios_run WHERE status = 'done'")[0][0] < count:
-        assert time.monotonic() < end_s, rows("SELECT id, status, attempt, stage, error FROM scenarios_run")
+        assert time.monotonic() < end_s, rows("SELECT id, status, opened, steps_done, error FROM scenarios_run")
         time.sleep(0.05)
 
 
 def moments(seed):
-    """When each run's worker is killed: (stage that must be reached, share of the work done, further delay [s])."""
+    """When a worker of each run is killed: (stage, which of its steps, further delay [s])."""
     rng = random.Random(seed)
-    kills = [("claimed", 0.0, rng.uniform(0, 0.05)) for _ in range(3)]
-    kills += [("draw", rng.uniform(0.02, 0.95), 0.0) for _ in range(11)]
-    kills += [("store", 1.0, 0.0) for _ in range(3)]
-    kills += [("store", 1.0, rng.uniform(0, 0.03)) for _ in range(3)]
+    kills = [("prepare", 0, rng.uniform(0, 0.1)) for _ in range(4)]
+    kills += [("draws", rng.randrange(SHARDS), rng.uniform(0, 0.05)) for _ in range(5)]
+    kills += [("merge", 0, rng.uniform(0, 0.03)) for _ in range(3)]
+    kills += [(BETWEEN, opened, 0.0) for opened in (1, 1, 2, 2)]
     rng.shuffle(kills)
     return kills
 
 
-ORDER = ("claimed", "snapshot", "ratings", "expected", "draw", "bands", "store")
-
-
-def is_reached(kill, stage, progress):
-    wanted, share, _ = kill
-    now = stage.split(" ")[0]
-    return now in ORDER and ORDER.index(now) >= ORDER.index(wanted) and progress >= share
-
-
-def test_every_run_ends_once_with_the_undisturbed_result_whenever_its_worker_is_killed(ground):
+def test_every_run_ends_once_with_the_undisturbed_result_whenever_a_worker_is_killed(ground):
     ground.call("manage.py", "migrate", "-v0")
-    setup(ground, "fleet", draws=60, runs=1)
+    setup(ground, runs=1)
     ground.worker_start()
     ground.beat_start()
     with ground.rows() as rows:
         wait_done(rows, 1)
-        draws, calm = 60, 1
-        while run_seconds(rows, calm) < WORK_S:  # until it is enough real work for this machine
-            draws, calm = int(draws * 1.08 * max(1.0, WORK_S / run_seconds(rows, calm))), calm + 1
-            setup(ground, "more", draws=draws, runs=1)
-            wait_done(rows, calm)
         started_s = time.monotonic()
         ground.worker_start()
-        setup(ground, "more", draws=draws, runs=RUNS)
-        killed = kill_each_once(ground, rows, first=calm + 1)
-        wait_done(rows, RUNS + calm)
+        setup(ground, runs=RUNS)
+        hits = kill_each_once(ground, rows, dict(enumerate(moments(20261123), 2)))
+        wait_done(rows, RUNS + 1)
         took_s = time.monotonic() - started_s
 
-        undisturbed = rows(f"SELECT result FROM scenarios_run WHERE id = {calm}")[0][0]
-        ended = rows(f"SELECT id, attempt, result FROM scenarios_run WHERE id > {calm} ORDER BY id")
+        undisturbed, *ended = rows("SELECT id, result FROM scenarios_run ORDER BY id")
         reports = rows("SELECT run_id, count(*) FROM scenarios_report GROUP BY run_id ORDER BY run_id")
-    hits = [run_id for run_id, attempt, _ in ended if attempt > 1]
-    assert set(hits) <= set(killed)
-    assert len(hits) >= HITS_LEAST, f"only {len(hits)} of {len(killed)} kills hit a running attempt"
-    expected = as_json(undisturbed)
-    for run_id, _, result in ended:
+        steps = rows("SELECT run_id, stage_name, number, status FROM scenarios_runstep")
+        lost = rows("SELECT count(*) FROM scenarios_runstep WHERE attempt > 1")[0][0]
+    expected = as_json(undisturbed[1])
+    for run_id, result in ended:
         found = as_json(result)
         parts = sorted(key for key in found.keys() | expected.keys() if found.get(key) != expected.get(key))
         assert found == expected, f"the result of run {run_id} differs from the undisturbed one in: {', '.join(parts)}"
-    assert reports == [(run_id, 1) for run_id in range(1, RUNS + calm + 1)]
-    print(f"{len(hits)} of {len(killed)} kills hit a running attempt; {took_s:.0f} s in all")  # noqa: T201 -- for -s
+    assert reports == [(run_id, 1) for run_id in range(1, RUNS + 2)]
+    assert Counter(steps) == Counter((run_id, *step) for run_id in range(1, RUNS + 2) for step in steps_expected())
+    assert lost + hits[BETWEEN] >= HITS_LEAST, f"only {lost} steps were lost to {hits.total()} kills"
+    assert hits.keys() >= {"prepare", "draws", "merge"}
+    print(f"{dict(hits)} kills; {lost} steps were computed again; {took_s:.0f} s in all")  # noqa: T201 -- for -s
 
 
-def run_seconds(rows, run_id):
-    if settings.DATABASES["default"]["ENGINE"].endswith("postgresql"):
-        sql = f"SELECT EXTRACT(EPOCH FROM finished_at - started_at)::float FROM scenarios_run WHERE id = {run_id}"
-    else:
-        sql = f"SELECT (julianday(finished_at) - julianday(started_at)) * 86400 FROM scenarios_run WHERE id = {run_id}"
-    return rows(sql)[0][0]
+def steps_expected():
+    counts = {"prepare": 1, "draws": SHARDS, "merge": 1}
+    return [(name, number, "done") for name, count in counts.items() for number in range(count)]
 
 
 def as_json(result):
     return json.loads(result) if isinstance(result, str) else result
 
 
-def kill_each_once(ground, rows, *, first):
-    """Kill the worker of every run once, at the run's moment; start another in its place."""
-    plan = dict(zip(range(first, first + RUNS), moments(20261123), strict=True))
-    killed = []
-    end_s = time.monotonic() + PATIENCE_S
+def kill_each_once(ground, rows, plan):
+    """Kill a worker of every run once, at the run's moment; start another in its place. Return what was hit."""
+    hits, end_s = Counter(), time.monotonic() + PATIENCE_S
     while plan and time.monotonic() < end_s:
-        for run_id, status, attempt, stage, progress, worker in rows(
-            "SELECT id, status, attempt, stage, progress_ratio, worker FROM scenarios_run "
-            f"WHERE id >= {first} AND status IN ('running', 'done')"
-        ):
-            if run_id not in plan:
-                continue
-            if status == "done":
-                del plan[run_id]  # it was faster than its moment: not a hit
-            elif attempt == 1 and is_reached(plan[run_id], stage, progress):
-                time.sleep(plan[run_id][2])
-                os.killpg(os.getpgid(int(worker.rpartition(":")[2])), signal.SIGKILL)
+        for run_id, (stage, which, delay_s) in list(plan.items()):
+            if stage == BETWEEN:
+                worker, is_late = between(rows, run_id, which)
+            else:
+                worker, is_late = running(rows, run_id, stage, which)
+            if worker:
+                time.sleep(delay_s)
+                kill(worker)
+                if stage != BETWEEN or rows(f"SELECT opened FROM scenarios_run WHERE id = {run_id}")[0][0] == which:
+                    hits[stage] += 1
                 ground.worker_start()
-                killed.append(run_id)
+            if worker or is_late:
                 del plan[run_id]
-        time.sleep(0.002)
+        time.sleep(0.001)
     assert not plan, f"the moments of {sorted(plan)} never came"
-    return killed
+    return hits
+
+
+def running(rows, run_id, stage, which):
+    """Return who computes a step for the first time, and whether it is done already."""
+    found = rows(
+        "SELECT status, attempt, worker FROM scenarios_runstep "
+        f"WHERE run_id = {run_id} AND stage_name = '{stage}' AND number = {which}"
+    )
+    if not found:
+        return "", False
+    status, attempt, worker = found[0]
+    return (worker if status == "running" and attempt == 1 else ""), status == "done"
+
+
+def between(rows, run_id, opened):
+    """Return who has finished the last step of a stage while the next is not open, and whether it is by now."""
+    now, left = rows(
+        "SELECT opened, (SELECT count(*) FROM scenarios_runstep WHERE run_id = r.id AND status != 'done') "
+        f"FROM scenarios_run r WHERE id = {run_id}"
+    )[0]
+    if now != opened or left:
+        return "", now > opened
+    last = f"SELECT worker FROM scenarios_runstep WHERE run_id = {run_id} ORDER BY finished_at DESC LIMIT 1"
+    return rows(last)[0][0], False
+
+
+def kill(worker):
+    os.killpg(os.getpgid(int(worker.rpartition(":")[2])), signal.SIGKILL)

@@ -112,6 +112,13 @@ def test_a_trace_is_answered_through_a_worker_and_a_dead_broker_is_told(ground, 
     assert moved.returncode == 0, moved.stderr
     assert "GPU" in moved.stdout.splitlines()[0]
 
+    again = run_scenario(ground, "migration", *options[2:], "--wait")
+    reused, *rest = again.stdout.splitlines()
+    assert reused == "The same question was answered before: this is the result of run 2."
+    assert rest == moved.stdout.splitlines()
+    anew = run_scenario(ground, "migration", *options[2:], "--wait", "--recompute")
+    assert anew.stdout == moved.stdout
+
     ground.broker_kill()
     refused = run_scenario(ground, "capacity")
     assert refused.returncode == 3

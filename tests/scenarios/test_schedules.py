@@ -6,7 +6,7 @@ from django.core.exceptions import ValidationError
 
 from scenarios.models import Report, Run, Schedule
 from scenarios.schedules import fire_times, schedule_next, schedule_save, schedules_fire
-from scenarios.tasks import run_execute
+from tests.runs import run_work
 
 MONDAY = datetime(2027, 1, 4, 6, 59, tzinfo=UTC)
 
@@ -105,7 +105,7 @@ def test_a_scheduled_run_leaves_one_report_and_another_run_none(schedule, scenar
     scheduled = Run.objects.get(schedule=schedule)
     other = run_submit(scenario=scenario, owner=None)
     for run in (scheduled, scheduled, other):
-        run_execute(run.pk)
+        run_work(run.pk)
     report = Report.objects.get()
     assert report.run_id == scheduled.pk
     assert scenario.name in report.title

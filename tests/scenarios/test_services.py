@@ -12,11 +12,13 @@ from django.utils import timezone
 from accelerator import TraceError
 from fleet.services import StaleVersionError
 from scenarios import services, tasks
-from scenarios.claims import ATTEMPTS_MAX, ClaimLostError, Queue
-from scenarios.models import Run, Scenario, Trace
-from scenarios.services import RUNS
-from scenarios.tasks import run_execute, sweep
+from scenarios.claims import ClaimLostError, Queue
+from scenarios.models import Run, RunStep, Scenario, Trace
+from scenarios.pipelines import Worked, json_pack
+from scenarios.steps import STEPS, answer_keep, runs_sweep, step_fail, step_keep
+from scenarios.tasks import sweep
 from tests.factories import START
+from tests.runs import run_work, step_work
 
 QUEUE = "celery"
 
@@ -52,7 +54,7 @@ def test_a_run_keeps_the_inputs_it_was_started_with(scenario):
 
 def test_a_run_is_computed_and_stored(scenario):
     run = services.run_submit(scenario=scenario, owner=None)
-    run_execute(run.pk)
+    run_work(run.pk)
     run.refresh_from_db()
     assert (run.status, run.attempt, run.progress_ratio, run.error) == (Run.Status.DONE, 1, 1.0, "")
     assert run.result["kind"] == "capacity"
@@ -62,20 +64,21 @@ def test_a_run_is_computed_and_stored(scenario):
 
 def test_delivered_twice_is_computed_once(scenario):
     run = services.run_submit(scenario=scenario, owner=None)
-    run_execute(run.pk)
+    run_work(run.pk)
     first = Run.objects.values("result", "finished_at", "attempt").get(pk=run.pk)
-    run_execute(run.pk)
+    assert [step_work(step.pk) for step in run.steps.all()] == [False, False, False]
     assert Run.objects.values("result", "finished_at", "attempt").get(pk=run.pk) == first
 
 
 @pytest.mark.django_db(transaction=True)
 def test_of_many_workers_one_claims(scenario):
     run = services.run_submit(scenario=scenario, owner=None)
+    step = run.steps.get()
     claims = []
 
     def claim():
         try:
-            claims.append(RUNS.claim(run.pk))
+            claims.append(STEPS.claim(step.pk))
         finally:
             connection.close()
 
@@ -89,29 +92,50 @@ def test_of_many_workers_one_claims(scenario):
 
 def test_a_worker_whose_lease_ran_out_can_store_nothing(scenario, settings):
     run = services.run_submit(scenario=scenario, owner=None)
-    old = RUNS.claim(run.pk)
-    assert RUNS.claim(run.pk) is None
-    Run.objects.filter(pk=run.pk).update(heartbeat_at=timezone.now() - timedelta(seconds=settings.RUN_LEASE_S + 1))
-    new = RUNS.claim(run.pk)
+    step = run.steps.get()
+    old = STEPS.claim(step.pk)
+    assert STEPS.claim(step.pk) is None
+    RunStep.objects.update(heartbeat_at=timezone.now() - timedelta(seconds=settings.RUN_LEASE_S + 1))
+    new = STEPS.claim(step.pk)
     assert new
     with pytest.raises(ClaimLostError):
-        RUNS.report(run.pk, old, progress_ratio=0.5, stage="late")
+        STEPS.report(step.pk, old, progress_ratio=0.5, stage="late")
     with pytest.raises(ClaimLostError):
-        services.run_finish(run.pk, old, result={"snapshot_digest": "x", "engine_version": "x"})
-    RUNS.fail(run.pk, old, error="late")
+        step_keep(step, old, Worked(b"late"), took_s=1.0, cpu_s=1.0)
+    assert not STEPS.save(step.pk, old, checkpoint=b"late")
+    step_fail(step.pk, old, error="late")
+    step.refresh_from_db()
     run.refresh_from_db()
-    assert (run.status, run.claim, run.attempt, run.result) == (Run.Status.RUNNING, new, 2, None)
+    assert (step.status, step.claim, step.attempt, step.result) == (Run.Status.RUNNING, new, 2, None)
+    assert (run.has_ended, run.error) == (False, "")
+
+
+def test_an_answer_that_comes_too_late_is_not_stored_and_ends_nothing(scenario, settings):
+    run = services.run_submit(scenario=scenario, owner=None)
+    for _ in range(2):
+        step_work(run.steps.get(status=Run.Status.QUEUED).pk)
+    last = run.steps.get(stage_name="merge")
+    old = STEPS.claim(last.pk)
+    RunStep.objects.filter(pk=last.pk).update(heartbeat_at=timezone.now() - timedelta(seconds=settings.RUN_LEASE_S + 1))
+    assert STEPS.claim(last.pk)
+    late = Worked(json_pack({"snapshot_digest": "x", "engine_version": "x"}))
+    with pytest.raises(ClaimLostError):
+        answer_keep(last, old, late, took_s=1.0, cpu_s=1.0)
+    run.refresh_from_db()
+    assert (run.status, run.result, run.snapshot_digest) == (Run.Status.RUNNING, None, "")
+    assert run.steps.get(stage_name="prepare").result
 
 
 def test_a_cancelled_run_stops_at_its_next_report_and_keeps_no_result(scenario):
     run = services.run_submit(scenario=scenario, owner=None)
-    claim = RUNS.claim(run.pk)
+    step = run.steps.get()
+    claim = STEPS.claim(step.pk)
     assert services.run_cancel(run)
     with pytest.raises(ClaimLostError):
-        RUNS.report(run.pk, claim, progress_ratio=0.5, stage="draw")
-    run_execute(run.pk)
+        STEPS.report(step.pk, claim, progress_ratio=0.5, stage="snapshot")
+    assert STEPS.claim(step.pk) is None
     run.refresh_from_db()
-    assert (run.status, run.result) == (Run.Status.CANCELLED, None)
+    assert (run.status, run.result, run.steps.get().status) == (Run.Status.CANCELLED, None, Run.Status.CANCELLED)
     assert not services.run_cancel(run)
 
 
@@ -122,7 +146,7 @@ def test_a_question_without_an_answer_fails_with_the_reason(scenario):
     from fleet.models import HostType
 
     HostType.objects.filter(slug="ppu-16x").delete()
-    run_execute(run.pk)
+    run_work(run.pk)
     run.refresh_from_db()
     assert run.status == Run.Status.FAILED
     assert run.error == "nothing to move to: no host type of the fleet has a homegrown chip"
@@ -146,7 +170,7 @@ def refuse_reports(monkeypatch, *, times, reason="database is locked"):
 def test_a_heartbeat_that_meets_a_locked_data_base_is_skipped_while_the_lease_holds(scenario, monkeypatch):
     refused = refuse_reports(monkeypatch, times=3)
     run = services.run_submit(scenario=scenario, owner=None)
-    run_execute(run.pk)
+    run_work(run.pk)
     run.refresh_from_db()
     assert (run.status, run.attempt, len(refused)) == (Run.Status.DONE, 1, 3)
 
@@ -155,13 +179,14 @@ def test_a_heartbeat_that_meets_a_locked_data_base_is_skipped_while_the_lease_ho
 def test_after_a_skipped_heartbeat_the_next_report_tries_again(scenario, monkeypatch):
     refuse_reports(monkeypatch, times=1)
     run = services.run_submit(scenario=scenario, owner=None)
-    report = tasks._reporter(RUNS, run.pk, RUNS.claim(run.pk))
+    step = run.steps.get()
+    report = tasks._reporter(STEPS, step.pk, STEPS.claim(step.pk))
     report(0.1, "draw 1")
-    run.refresh_from_db()
-    assert run.stage == "claimed"
+    step.refresh_from_db()
+    assert step.stage == "claimed"
     report(0.2, "draw 2")
-    run.refresh_from_db()
-    assert (run.stage, run.progress_ratio) == ("draw 2", 0.2)
+    step.refresh_from_db()
+    assert (step.stage, step.progress_ratio) == ("draw 2", 0.2)
 
 
 def test_a_data_base_that_is_away_for_a_whole_lease_ends_the_attempt(scenario, monkeypatch, settings):
@@ -169,7 +194,7 @@ def test_a_data_base_that_is_away_for_a_whole_lease_ends_the_attempt(scenario, m
     settings.RUN_LEASE_S = 0.0
     run = services.run_submit(scenario=scenario, owner=None)
     with pytest.raises(OperationalError):
-        run_execute(run.pk)
+        run_work(run.pk)
     run.refresh_from_db()
     assert (run.status, run.result) == (Run.Status.RUNNING, None)  # the sweep sends it again
 
@@ -181,40 +206,41 @@ def test_a_lock_longer_than_a_lease_ends_an_attempt_only_where_several_write_at_
     run = services.run_submit(scenario=scenario, owner=None)
     one_writes = connection.vendor == "sqlite"
     with nullcontext() if one_writes else pytest.raises(OperationalError):
-        run_execute(run.pk)
+        run_work(run.pk)
     run.refresh_from_db()
     ended = (Run.Status.DONE, 1, 3) if one_writes else (Run.Status.RUNNING, 1, 1)
-    assert (run.status, run.attempt, len(refused)) == ended
+    assert (run.status, run.steps.first().attempt, len(refused)) == ended
 
 
 @pytest.mark.django_db(transaction=True)
 def test_the_sweep_sends_what_a_broker_lost_and_what_a_worker_left(scenario, settings):
     long_ago = timezone.now() - timedelta(seconds=settings.RUN_LEASE_S * 100)
-    lost = services.run_submit(scenario=scenario, owner=None)
-    left = services.run_submit(scenario=scenario, owner=None)
-    waiting = services.run_submit(scenario=scenario, owner=None)
-    RUNS.claim(left.pk)
-    Run.objects.filter(pk=lost.pk).update(sent_at=long_ago)
-    Run.objects.filter(pk=left.pk).update(sent_at=long_ago, heartbeat_at=long_ago)
+    lost, left, waiting = (services.run_submit(scenario=scenario, owner=None).steps.get() for _ in range(3))
+    STEPS.claim(left.pk)
+    RunStep.objects.filter(pk=lost.pk).update(sent_at=long_ago)
+    RunStep.objects.filter(pk=left.pk).update(sent_at=long_ago, heartbeat_at=long_ago)
     with current_app.connection_for_write() as broker:
         broker.default_channel.client.delete(QUEUE)
-    assert RUNS.sweep() == 2
-    assert RUNS.sweep() == 0
+    assert STEPS.sweep() == 2
+    assert STEPS.sweep() == 0
     assert queued_ids() == 2
     waiting.refresh_from_db()
     assert waiting.send_count == 1
 
 
-def test_a_run_that_takes_its_workers_down_is_given_up(scenario, settings):
+def test_a_step_that_takes_three_workers_down_is_given_up_and_the_run_names_it(scenario, settings):
     run = services.run_submit(scenario=scenario, owner=None)
+    step = run.steps.get()
     long_ago = timezone.now() - timedelta(seconds=settings.RUN_LEASE_S * 2)
-    for _ in range(ATTEMPTS_MAX):
-        assert RUNS.claim(run.pk)
-        Run.objects.filter(pk=run.pk).update(heartbeat_at=long_ago)
-    RUNS.sweep()
+    for _ in range(3):
+        runs_sweep()
+        assert STEPS.claim(step.pk)
+        RunStep.objects.update(heartbeat_at=long_ago)
+    assert STEPS.claim(step.pk) is None
+    runs_sweep()
     run.refresh_from_db()
-    assert run.status == Run.Status.FAILED
-    assert "lost 5 times" in run.error
+    assert (run.status, run.attempt) == (Run.Status.FAILED, 3)
+    assert run.error == f"step prepare 1 of run {run.pk}: its worker was lost 3 times; the step is given up"
 
 
 @pytest.mark.django_db(transaction=True)
@@ -226,8 +252,8 @@ def test_without_a_broker_a_run_stays_queued_and_the_sweep_sends_it_later(scenar
         context.setattr(current_app, "send_task", refuse)
         run = services.run_submit(scenario=scenario, owner=None)
     run.refresh_from_db()
-    assert (run.status, run.sent_at) == (Run.Status.QUEUED, None)
-    assert RUNS.sweep() == 1
+    assert (run.status, run.steps.get().sent_at) == (Run.Status.QUEUED, None)
+    assert STEPS.sweep() == 1
 
 
 def test_the_tick_shows_that_a_worker_lives(scenario):

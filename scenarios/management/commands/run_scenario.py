@@ -45,6 +45,9 @@ class Command(BaseCommand):
         )
         parser.add_argument("--draws", type=int, default=32, help="futures drawn for the bands [-]")
         parser.add_argument("--seed", type=int, default=1, help="seed of the draws")
+        parser.add_argument(
+            "--recompute", action="store_true", help="compute even if the same question was answered before"
+        )
         parser.add_argument("--wait", action="store_true", help="wait for the answer and print it")
         parser.add_argument("--json", action="store_true", help="print JSON")
 
@@ -64,7 +67,7 @@ class Command(BaseCommand):
             draws=options["draws"],
             seed=options["seed"],
         )
-        run = self._submit(scenario, options["trace"])
+        run = self._submit(scenario, options["trace"], recompute=options["recompute"])
         if options["wait"]:
             wait(lambda: self._look(run), self.stderr)
             self._print_answer(run, as_json=options["json"])
@@ -73,7 +76,7 @@ class Command(BaseCommand):
         else:
             self.stdout.write(f"run {run.pk} is queued")
 
-    def _submit(self, scenario: Scenario, path: Path | None) -> Run:
+    def _submit(self, scenario: Scenario, path: Path | None, *, recompute: bool) -> Run:
         try:
             scenario_check(scenario)
             workload = workload_read(path) if path else None
@@ -85,7 +88,7 @@ class Command(BaseCommand):
             raise CommandError(_sentence(error), returncode=BAD_INPUT) from error
         except AcceleratorError as error:
             raise CommandError(str(error), returncode=BAD_INPUT) from error
-        return run_submit(scenario=scenario, owner=None)
+        return run_submit(scenario=scenario, owner=None, recompute=recompute)
 
     def _look(self, run: Run) -> tuple[bool, str]:
         run.refresh_from_db()
@@ -97,6 +100,10 @@ class Command(BaseCommand):
         if as_json:
             self.stdout.write(json.dumps({"run": run.pk, "status": run.status, "result": run.result}, sort_keys=True))
             return
+        if run.reused_from_id:
+            self.stdout.write(
+                f"The same question was answered before: this is the result of run {run.reused_from_id}.\n"
+            )
         self.stdout.write(run.result["fleet"]["sentence"])
         table = tables_of(run.result)[0]
         self.stdout.write("\n" + table.caption)
