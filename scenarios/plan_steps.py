@@ -34,6 +34,9 @@ RACKED_MOST = 4
 BARE, FREE, MOST = "bare", "free", "most"
 """The plan without copies and reserve, the one without floors, and the largest share that there can be."""
 
+BESIDE_GAP_RATIO = 0.02
+"""Gap of the plans that only stand beside the best one: they show a shape and a price, nobody carries them out. [-]"""
+
 Show = Callable[[str], None]
 
 
@@ -97,6 +100,7 @@ def plan_part(question: PlanQuestion, part: str, snapshot: FleetSnapshot, hold: 
     problem, stop = question.problem, hold.should_stop
     if part == BEST:
         return _best(question, snapshot, hold)
+    problem = _looser(problem)
     hold.show(f"{part} plan")
     if part == MOST:
         return PlanFound(most=share_most(replace(problem, floors=()), should_stop=stop))
@@ -126,6 +130,11 @@ def _best(question: PlanQuestion, snapshot: FleetSnapshot, hold: Hold) -> PlanFo
     return PlanFound(answer, problem, replicas_round(problem, answer), racking)
 
 
+def _looser(problem: PlanProblem) -> PlanProblem:
+    solver = replace(problem.solver, gap_ratio=max(problem.solver.gap_ratio, BESIDE_GAP_RATIO))
+    return replace(problem, solver=solver)
+
+
 def front_asked(question: PlanQuestion, found: Sequence[PlanFound]) -> list[float]:
     """Return the shares that the front asks for, beside the plan without floors. [-]"""
     by_part = dict(zip(plan_parts(question), found, strict=True))
@@ -138,7 +147,9 @@ def front_asked(question: PlanQuestion, found: Sequence[PlanFound]) -> list[floa
 def front_point(question: PlanQuestion, asked_ratio: float, most: MostShare, hold: Hold) -> PlanFound:
     """Make one plan of the front."""
     hold.show(f"front: {asked_ratio:.0%} homegrown")
-    return PlanFound(point=pareto_point(question.problem, asked_ratio, most=most, should_stop=hold.should_stop))
+    return PlanFound(
+        point=pareto_point(_looser(question.problem), asked_ratio, most=most, should_stop=hold.should_stop)
+    )
 
 
 def plan_merge(question: PlanQuestion, found: Sequence[PlanFound], front: Sequence[PlanFound]) -> dict[str, Any]:

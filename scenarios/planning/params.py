@@ -103,7 +103,11 @@ class MigrationParams:
     ramp_ratio: float = given(
         "Share of a service that may move in one month at most.", unit="-", default=1.0, least=0.01, most=1.0
     )
-    split: bool = given("Whether one kind of chip may read prompts and another write answers.", default=True)
+    split: bool = given(
+        "Whether one kind of chip may read prompts and another write answers. Rates of either alone are upper bounds: "
+        "they know nothing of the hand-over between the two.",
+        default=False,
+    )
     failover: bool = given("Whether gold must survive the loss of any one hall.", default=True)
     failover_penalty_per_mtok: float | None = given(
         "For a million gold tokens that would not survive it; none: all must.",
