@@ -8,7 +8,7 @@ from django.db.models import Q
 
 from fleet.inventory import INVENTORY
 
-SCENARIOS_EDITED = ("calibrationversion", "run", "scenario", "schedule", "trace")
+SCENARIOS_EDITED = ("calibrationversion", "demandhistory", "run", "scenario", "schedule", "trace")
 IMPORTS = ("add_importjob", "change_importjob")
 WRITES = ("add", "change", "delete")
 ROLES = ("viewer", "planner", "operator", "admin")

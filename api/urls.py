@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from django.urls import include, path, re_path
 from rest_framework.routers import Route, SimpleRouter
 
-from api import calibrations, catalog, imports, places, views
+from api import calibrations, catalog, demand, imports, places, views
 from api.changes import ChangeSetView
 from api.fleet import VIEWS
 from api.resources import ReadResource
@@ -29,6 +29,7 @@ ROWS: Mapping[str, type[ReadResource]] = {
     **VIEWS,
     "changes": ChangeSetView,
     "imports": imports.ImportView,
+    "demand-histories": demand.DemandHistoryView,
     "traces": views.TraceView,
     "scenarios": views.ScenarioView,
     "schedules": views.ScheduleView,
@@ -54,7 +55,7 @@ PLACES: Mapping[str, type[places.PlaceView]] = {
 }
 ROOT = {prefix: f"{basename}-list" for prefix, _, basename in router.registry}
 ROOT |= {"capacity/query": "capacity-query", "exchange-ratios": "exchange-ratios", "accuracy": "accuracy"}
-ROOT |= {name: name for name in PLACES}
+ROOT |= {"demand": "demand-list", **{name: name for name in PLACES}}
 ROOT |= {"schema": "schema"}
 
 v1 = [
@@ -64,6 +65,8 @@ v1 = [
     path("rating-catalogs/<uuid:uid>/", views.RatingCatalogView.as_view(), name="rating-catalog"),
     path("exchange-ratios/", views.ExchangeView.as_view(), name="exchange-ratios"),
     *(path(f"{name}/", view.as_view(), name=name) for name, view in PLACES.items()),
+    path("demand/", demand.DemandListView.as_view(), name="demand-list"),
+    path("demand/<slug:slug>/", demand.DemandDetailView.as_view(), name="demand-detail"),
     path("schema/", SchemaView.as_view(), name="schema"),
     *router.urls,
 ]

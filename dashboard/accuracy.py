@@ -8,7 +8,8 @@ from typing import Any
 from urllib.parse import urlencode
 
 from accelerator.accuracy import LEAST_ROWS, SCHEMES
-from dashboard.charts import Chart, own_chart, ratio_chart
+from dashboard.chart_parts import Chart
+from dashboard.charts import own_chart, ratio_chart
 from scenarios.accuracy import (
     BASIS_WORDS,
     GROUPS,

@@ -32,7 +32,7 @@ class Chart:
         return self.table.cells()
 
 
-def inline(points: Sequence[Mapping[str, Any]]) -> alt.Data:
+def inline_data(points: Sequence[Mapping[str, Any]]) -> alt.Data:
     """Return rows as the data of a chart."""
     return alt.Data(values=list(points))
 
@@ -54,7 +54,7 @@ def share_axis(field: str) -> alt.Y:
     return alt.Y(f"{field}:Q", title="share", scale=alt.Scale(domain=[0, 1]), axis=alt.Axis(format=".0%", tickCount=5))
 
 
-def finished(chart: alt.TopLevelMixin, *, description: str, height_px: int = HEIGHT_PX) -> dict[str, Any]:
+def chart_finished(chart: alt.TopLevelMixin, *, description: str, height_px: int = HEIGHT_PX) -> dict[str, Any]:
     """Return a chart as its spec, as wide as its place."""
     sized = chart.properties(width="container", height=height_px, description=description)
     # Altair's own validation of a spec takes half a second; the tests do it

@@ -6,7 +6,7 @@ from typing import Any
 
 import altair as alt
 
-from dashboard.chart_parts import Chart, amount_axis, finished, inline, months_axis, share_axis
+from dashboard.chart_parts import Chart, amount_axis, chart_finished, inline_data, months_axis, share_axis
 from dashboard.presenters import quantity_text, side_text
 from scenarios.tables import Column, Table
 
@@ -62,7 +62,7 @@ def capacity_chart(result: Mapping[str, Any], region: Mapping[str, Any]) -> Char
         name=table.name,
         title=f"{region['name']}: capacity against demand",
         sentence=sentence,
-        spec=finished(_capacity_layers(points, region["run_out"], result["months"]), description=sentence),
+        spec=chart_finished(_capacity_layers(points, region["run_out"], result["months"]), description=sentence),
         table=table,
     )
 
@@ -72,7 +72,7 @@ def _capacity_layers(
 ) -> alt.LayerChart | alt.FacetChart:
     scale = alt.Scale(domain=[AVAILABLE, DEMANDED])
     line = alt.Legend(title=None, symbolType="stroke", symbolSize=260, symbolStrokeWidth=2.2, symbolOpacity=1)
-    base = alt.Chart(inline(points)).encode(x=months_axis())
+    base = alt.Chart(inline_data(points)).encode(x=months_axis())
     layers: list[alt.Chart] = [
         base.mark_area(opacity=0.2).encode(
             y=amount_axis("p10", "tok/s"),
@@ -107,7 +107,7 @@ def _run_out_markers(run_out: Mapping[str, str | None], months: Sequence[str]) -
         if month is None:
             continue
         is_late = months.index(month) > len(months) / 2
-        base = alt.Chart(inline([{"month": month, "label": f"{words} {month}"}]))
+        base = alt.Chart(inline_data([{"month": month, "label": f"{words} {month}"}]))
         dash, width = ([1, 0], 2.2) if quantile == "p50" else ([3, 3], 1.4)
         marks.append(base.mark_rule(strokeWidth=width, strokeDash=dash, style="marker-rule").encode(x="month:O"))
         marks.append(
@@ -193,7 +193,7 @@ def _kinds_chart(result: Mapping[str, Any], table: Table, *, title: str, verb: s
         "side:O", legend=None, sort=["GPU", "homegrown"], scale=alt.Scale(domain=["GPU", "homegrown"], range=[0.22, 1])
     )
     bars = (
-        alt.Chart(inline(points))
+        alt.Chart(inline_data(points))
         .mark_bar(strokeWidth=1)
         .encode(
             x=months_axis(),
@@ -213,7 +213,7 @@ def _kinds_chart(result: Mapping[str, Any], table: Table, *, title: str, verb: s
         name=table.name,
         title=title,
         sentence=sentence,
-        spec=finished(bars, description=sentence),
+        spec=chart_finished(bars, description=sentence),
         table=table,
     )
 
@@ -247,7 +247,7 @@ def share_chart(result: Mapping[str, Any]) -> Chart:
     points = [
         {"month": row["month"], **{q: row[f"homegrown_token_ratio_{q}"] for q in quantiles}} for row in table.rows
     ]
-    base = alt.Chart(inline(points)).encode(x=months_axis())
+    base = alt.Chart(inline_data(points)).encode(x=months_axis())
     layers = alt.layer(
         base.mark_area(opacity=0.22).encode(y=share_axis("p10"), y2="p90:Q"),
         base.mark_line(strokeWidth=2.2, point={"size": 24}).encode(
@@ -262,7 +262,7 @@ def share_chart(result: Mapping[str, Any]) -> Chart:
         name=table.name,
         title="Share of output tokens on homegrown chips",
         sentence=sentence,
-        spec=finished(layers, description=sentence),
+        spec=chart_finished(layers, description=sentence),
         table=table,
     )
 
@@ -291,7 +291,7 @@ def ratings_chart(rows: Sequence[Mapping[str, Any]], *, about: str) -> Chart:
     points = [
         {"name": row["name"], "side": row["side"], **{q: row[f"tok_s_per_chip_{q}"] for q in quantiles}} for row in rows
     ]
-    base = alt.Chart(inline(points)).encode(
+    base = alt.Chart(inline_data(points)).encode(
         y=alt.Y("name:N", title=None, sort=[row["name"] for row in rows], axis=alt.Axis(labelLimit=150)),
         tooltip=[
             alt.Tooltip("name:N", title="Name"),
@@ -317,7 +317,7 @@ def ratings_chart(rows: Sequence[Mapping[str, Any]], *, about: str) -> Chart:
         name=table.name,
         title="Output per chip",
         sentence=sentence,
-        spec=finished(layers, description=sentence, height_px=60 + 22 * len(rows)),
+        spec=chart_finished(layers, description=sentence, height_px=60 + 22 * len(rows)),
         table=table,
     )
 
@@ -351,7 +351,7 @@ def ratio_chart(rows: Sequence[Mapping[str, Any]], *, about: str) -> Chart:
     points = [{**{name: row[name] for name in ("name", "rows", *ratios)}, "series": "rows"} for row in rows]
     scale = alt.Scale(type="log", nice=False)
     names = [row["name"] for row in rows]
-    base = alt.Chart(inline(points)).encode(
+    base = alt.Chart(inline_data(points)).encode(
         y=alt.Y("name:N", title=None, sort=names, axis=alt.Axis(labelLimit=150)),
         tooltip=[
             alt.Tooltip("name:N", title="Chip"),
@@ -369,7 +369,7 @@ def ratio_chart(rows: Sequence[Mapping[str, Any]], *, about: str) -> Chart:
             x=alt.X("ratio_p10:Q", scale=scale), x2="ratio_p90:Q", stroke=alt.Stroke("series:N", legend=None)
         ),
         base.mark_point(size=42, filled=True, opacity=1).encode(x=alt.X("ratio_p50:Q", scale=scale)),
-        alt.Chart(inline([{"one": 1}]))
+        alt.Chart(inline_data([{"one": 1}]))
         .mark_rule(strokeWidth=1.4, strokeDash=[3, 3], style="marker-rule")
         .encode(x=alt.X("one:Q", scale=scale)),
     )
@@ -377,7 +377,7 @@ def ratio_chart(rows: Sequence[Mapping[str, Any]], *, about: str) -> Chart:
         name=table.name,
         title="Predicted over measured, by chip",
         sentence=sentence,
-        spec=finished(layers, description=sentence, height_px=60 + 22 * len(rows)),
+        spec=chart_finished(layers, description=sentence, height_px=60 + 22 * len(rows)),
         table=table,
     )
 
@@ -401,7 +401,7 @@ def own_chart(table: Table, metric: str, unit: str) -> Chart:
     domain = alt.Scale(domain=chips)
     fill, shape = alt.Fill("chip:N", title=None, scale=domain), alt.Shape("chip:N", title=None, scale=domain)
     stroke = alt.Stroke("chip:N", title=None, scale=domain)
-    base = alt.Chart(inline(points)).encode(
+    base = alt.Chart(inline_data(points)).encode(
         x=alt.X("measured:Q", title=f"measured{label}", scale=scale, axis=axis),
         tooltip=[
             *(alt.Tooltip(f"{n}:N", title=n.replace("_id", "").capitalize()) for n in ("point_id", "chip", "model")),
@@ -411,7 +411,7 @@ def own_chart(table: Table, metric: str, unit: str) -> Chart:
     )
     y = alt.Y("p50:Q", title=f"predicted{label}", scale=scale, axis=axis)
     layers = alt.layer(
-        alt.Chart(inline([{"measured": end, "p50": end} for end in (low, high)]))
+        alt.Chart(inline_data([{"measured": end, "p50": end} for end in (low, high)]))
         .mark_line(strokeWidth=1.4, strokeDash=[3, 3], style="marker-rule")
         .encode(x=alt.X("measured:Q", scale=scale), y=alt.Y("p50:Q", scale=scale)),
         base.mark_rule(strokeWidth=1.4).encode(y=alt.Y("p10:Q", scale=scale), y2="p90:Q", stroke=stroke),
@@ -421,7 +421,7 @@ def own_chart(table: Table, metric: str, unit: str) -> Chart:
         name=table.name,
         title=f"Own points: {metric}",
         sentence=sentence,
-        spec=finished(layers, description=sentence),
+        spec=chart_finished(layers, description=sentence),
         table=table,
     )
 

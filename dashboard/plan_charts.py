@@ -5,7 +5,7 @@ from typing import Any
 
 import altair as alt
 
-from dashboard.chart_parts import Chart, amount_axis, finished, inline, months_axis
+from dashboard.chart_parts import Chart, amount_axis, chart_finished, inline_data, months_axis
 from scenarios.plan_tables import STATE_WORDS, plan_tables
 from scenarios.tables import Table
 
@@ -39,7 +39,7 @@ def _waves(plan: Mapping[str, Any], table: Table) -> Chart:
         f"last {last['service']} on {last['to']} in {last['month']}. A bar is solid in the month of the wave."
     )
     bars = (
-        alt.Chart(inline(points))
+        alt.Chart(inline_data(points))
         .mark_bar(strokeWidth=2)
         .encode(
             x=months_axis().scale(domain=months),
@@ -56,7 +56,7 @@ def _waves(plan: Mapping[str, Any], table: Table) -> Chart:
         )
     )
     height_px = ROW_PX * len(order) + 40
-    spec = finished(bars, description=sentence, height_px=height_px)
+    spec = chart_finished(bars, description=sentence, height_px=height_px)
     return Chart(name="waves", title="Waves", sentence=sentence, spec=spec, table=table)
 
 
@@ -75,7 +75,7 @@ def _states(_plan: Mapping[str, Any], table: Table) -> Chart:
         f"lies at the bottom, then copies, reserve, and what is idle or kept free. Expected future; planned."
     )
     bars = (
-        alt.Chart(inline(points))
+        alt.Chart(inline_data(points))
         .mark_bar(strokeWidth=1)
         .encode(
             x=months_axis(),
@@ -89,7 +89,7 @@ def _states(_plan: Mapping[str, Any], table: Table) -> Chart:
             ],
         )
     )
-    spec = finished(bars, description=sentence)
+    spec = chart_finished(bars, description=sentence)
     return Chart(name="states", title="What hosts do", sentence=sentence, spec=spec, table=table)
 
 
@@ -108,7 +108,7 @@ def _front(plan: Mapping[str, Any], table: Table) -> Chart:
     if beyond:
         sentence += f" {beyond[0]['asked_ratio']:.0%} cannot be reached; the table says what conflicts."
     line = (
-        alt.Chart(inline(points))
+        alt.Chart(inline_data(points))
         .mark_line(point=True)
         .encode(
             x=alt.X("share:Q", title="homegrown share of tokens, last month", axis=alt.Axis(format=".0%")),
@@ -119,5 +119,5 @@ def _front(plan: Mapping[str, Any], table: Table) -> Chart:
             ],
         )
     )
-    spec = finished(line, description=sentence)
+    spec = chart_finished(line, description=sentence)
     return Chart(name="front", title="Homegrown share against cost", sentence=sentence, spec=spec, table=table)

@@ -7,7 +7,8 @@ from typing import Any
 from urllib.parse import urlencode
 
 from accelerator import chip_get, chips_load, models_load
-from dashboard.charts import Chart, ratings_chart
+from dashboard.chart_parts import Chart
+from dashboard.charts import ratings_chart
 from dashboard.presenters import side_text
 from scenarios.calibrations import calibration_current
 from scenarios.models import StoredRating

@@ -5,6 +5,7 @@ from django.urls import path
 
 from dashboard import (
     change_views,
+    demand_views,
     entry_views,
     fleet_views,
     host_views,
@@ -59,6 +60,19 @@ urlpatterns = [
     path("accuracy/use/", views.calibration_use, name="calibration_use"),
     path("accuracy/tables/<slug:name>.csv", views.accuracy_csv, name="accuracy_csv"),
     path("accuracy/tables/<slug:name>.json", views.accuracy_json, name="accuracy_json"),
+    path("demand/", demand_views.demand, name="demand"),
+    path("demand/tables/<slug:name>.csv", demand_views.demand_csv, name="demand_csv"),
+    path("demand/tables/<slug:name>.json", demand_views.demand_json, name="demand_json"),
+    path("demand/services/<slug:slug>/", demand_views.demand_service, name="demand_service"),
+    path("demand/services/<slug:slug>/upload/", demand_views.demand_upload, name="demand_upload"),
+    path(
+        "demand/services/<slug:slug>/tables/<slug:name>.csv", demand_views.demand_service_csv, name="demand_service_csv"
+    ),
+    path(
+        "demand/services/<slug:slug>/tables/<slug:name>.json",
+        demand_views.demand_service_json,
+        name="demand_service_json",
+    ),
     path("scenarios/", views.scenarios, name="scenarios"),
     path("scenarios/new/", views.scenario_new, name="scenario_new"),
     path("scenarios/<int:pk>/", views.scenario, name="scenario"),

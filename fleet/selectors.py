@@ -20,6 +20,8 @@ from fleet.models import (
     CoolingLink,
     CoolingNode,
     Delivery,
+    DemandEvent,
+    DemandOverride,
     Deployment,
     FirmwareSet,
     Host,
@@ -47,6 +49,8 @@ from fleet.snapshot import (
     DAY_MIN,
     CardGroup,
     DeliveryFact,
+    DemandEventFact,
+    DemandOverrideFact,
     DeploymentFact,
     FleetSnapshot,
     FloatArray,
@@ -165,6 +169,7 @@ def _snapshot_read(day: date, site: str | None) -> FleetSnapshot:
             for kind in kinds
         ),
         services=_services(day),
+        **_demands(day),
         cards=_cards(day) if site is None else (),
         power=_tree(day, PowerNode, PowerLink, site, site_at, rack_at),
         cooling=_tree(day, CoolingNode, CoolingLink, site, site_at, {}, leaves=leaves),
@@ -411,6 +416,24 @@ def _services(day: date) -> tuple[ServiceFact, ...]:
         )
         for service in sorted(Service.objects.filter(stays(day)).select_related("region"), key=lambda s: s.slug)
     )
+
+
+def _demands(day: date) -> dict[str, Any]:
+    """Read what people know about the demand of services from a day on."""
+    event = (
+        *("slug", "service__slug", "starts_on", "ends_on"),
+        *("multiplier_low_ratio", "multiplier_ratio", "multiplier_high_ratio", "reason"),
+    )
+    override = (
+        *("slug", "service__slug", "first_on", "last_on"),
+        *("p10_request_s", "p50_request_s", "p90_request_s", "author", "reason"),
+    )
+    lasting = DemandEvent.objects.filter(stays(day, "ends_on"))
+    holding = DemandOverride.objects.filter(last_on__gte=day.replace(day=1))
+    return {
+        "demand_events": tuple(DemandEventFact(*row) for row in _rows(lasting, *event, key=itemgetter(0))),
+        "demand_overrides": tuple(DemandOverrideFact(*row) for row in _rows(holding, *override, key=itemgetter(0))),
+    }
 
 
 def _cards(day: date) -> tuple[CardGroup, ...]:

@@ -93,6 +93,35 @@ class ServiceFact:
 
 
 @dataclass(frozen=True, slots=True)
+class DemandEventFact:
+    """What multiplies the demand of a service from a day until the day before another: P10, P50 and P90. [-]"""
+
+    slug: str
+    service: str
+    starts_on: date
+    ends_on: date
+    multiplier_low_ratio: float
+    multiplier_ratio: float
+    multiplier_high_ratio: float
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class DemandOverrideFact:
+    """Demand of the busiest hour in the months of two days and between, as somebody knows it better. [1/s]"""
+
+    slug: str
+    service: str
+    first_on: date
+    last_on: date
+    p10_request_s: float
+    p50_request_s: float
+    p90_request_s: float
+    author: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
 class DeliveryFact:
     """Hosts of one kind on their way to a site: quantity [-], day named, slip P50 and P90 [d], expected fill [-].
 
@@ -241,6 +270,8 @@ class FleetSnapshot:
         First day of the view; what left before it is not in it.
     regions, sites, kinds, services, deliveries, retirements, policies, deployments, cards : tuples of facts
         In the order of their slugs; arrays below hold positions in these tuples.
+    demand_events, demand_overrides : tuples of facts
+        What people know about the demand of services, in the order of their slugs.
     row_keys : tuple of str
         Keys of the rows of racks, as `dc01/h1/a`.
     rack_slugs : tuple of str, length R
@@ -317,6 +348,8 @@ class FleetSnapshot:
     power: TreeFacts = field(repr=False)
     cooling: TreeFacts = field(repr=False)
     network: TreeFacts = field(repr=False)
+    demand_events: tuple[DemandEventFact, ...] = ()
+    demand_overrides: tuple[DemandOverrideFact, ...] = ()
 
     @cached_property
     def digest(self) -> str:

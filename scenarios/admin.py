@@ -8,6 +8,7 @@ from django.http import HttpRequest
 from scenarios.models import (
     CalibrationChange,
     CalibrationVersion,
+    DemandHistory,
     ImportJob,
     RatingBatch,
     Report,
@@ -81,6 +82,15 @@ class TraceAdmin(KeptAdmin):
 
     list_display = ["id", "name", "requests", "created_at"]
     exclude = ["arrays"]
+
+
+@admin.register(DemandHistory)
+class DemandHistoryAdmin(ReadOnlyAdmin):
+    """Demand histories: given on their page; they go with their service."""
+
+    list_display = ["id", "service", "name", "windows", "starts_at", "ends_at", "updated_at"]
+    list_select_related = ["service"]
+    exclude = ["arrays", "scores"]
 
 
 @admin.register(Report)

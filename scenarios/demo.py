@@ -1,4 +1,4 @@
-"""The demo's questions: one capacity and one migration scenario, asked once, and a weekly report."""
+"""The demo's questions: one capacity and one migration scenario, asked once, a weekly report, invented histories."""
 
 from dataclasses import replace
 from datetime import date
@@ -10,6 +10,7 @@ from django.utils import timezone
 from fleet.audit import author_current, writing_as
 from fleet.demo import DEMO_WHY, demo_fleet_load, demo_fleet_remove, demo_is_loaded
 from scenarios.demand import month_add, month_first
+from scenarios.demo_histories import demo_histories_store
 from scenarios.deployments import deployments_make
 from scenarios.models import Report, Run, Scenario, Schedule
 from scenarios.schedules import schedule_save
@@ -27,6 +28,7 @@ def demo_load(start: date | None = None) -> bool:
         demo_fleet_load(first)
         with writing_as(replace(author_current(), why=DEMO_WHY)):
             deployments_make(first)
+        demo_histories_store(first)
         ends_on = month_add(first, MONTHS - 1)
         for name, kind, note in (
             ("Demo: how long does the fleet last?", Scenario.Kind.CAPACITY, "Every service, as it is growing now."),

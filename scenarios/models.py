@@ -9,6 +9,7 @@ from django.db.models import F, Q
 
 from fleet.audit import REQUEST_MOST, WHY_MOST
 from fleet.inventory import INVENTORY
+from fleet.models import Service
 from fleet.models.versioned import Versioned
 
 
@@ -63,6 +64,35 @@ class Trace(models.Model):
 
     def __str__(self) -> str:
         return self.name
+
+
+class DemandHistory(models.Model):
+    """The measured demand of a service, kept as its arrays, with what its own backtest says."""
+
+    service = models.OneToOneField(Service, models.CASCADE, related_name="demand_history")
+    name = models.CharField(max_length=120, help_text="File or trace that it came from last.")
+    digest = models.CharField(max_length=64, editable=False, db_index=True, help_text="Of start, window and arrays.")
+    starts_at = models.DateTimeField(editable=False, help_text="Begin of its first window. [datetime]")
+    ends_at = models.DateTimeField(editable=False, help_text="End of its last window. [datetime]")
+    window_s = models.PositiveIntegerField(editable=False, help_text="Length of a window. [s]")
+    windows = models.PositiveIntegerField(editable=False, help_text="Windows whose rate is known. [-]")
+    arrays = models.BinaryField(editable=False, help_text="The arrays, numpy zip format.")
+    scores = models.JSONField(default=list, editable=False, help_text="Of its own backtest, by horizon and part.")
+    note = models.CharField(max_length=300, blank=True, editable=False, help_text="What of its file was not read.")
+    is_invented = models.BooleanField(default=False, editable=False, help_text="Made up, as the demo is.")
+    owner = models.ForeignKey(settings.AUTH_USER_MODEL, models.SET_NULL, null=True, blank=True)
+    created_at = models.DateTimeField(auto_now_add=True)
+    updated_at = models.DateTimeField(auto_now=True)
+
+    class Meta:
+        ordering = ["-id"]
+        verbose_name_plural = "demand histories"
+        constraints = [
+            models.CheckConstraint(condition=Q(ends_at__gt=F("starts_at")), name="demand_history_has_a_length"),
+        ]
+
+    def __str__(self) -> str:
+        return f"demand of {self.service_id} by {self.name}"
 
 
 class Scenario(Versioned):

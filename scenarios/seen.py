@@ -5,8 +5,9 @@ says of places elsewhere is left out. Who made a row does not matter: an account
 """
 
 import json
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from datetime import date
 from typing import Any, TypeVar
 
 import numpy as np
@@ -21,7 +22,8 @@ from fleet.models import Service, Site
 from fleet.selectors import snapshot_cached
 from fleet.snapshot import DAY_MIN, FleetSnapshot
 from scenarios.checks import DAY_FIRST, DAY_LAST
-from scenarios.models import ImportJob, Report, Run, Scenario, Schedule, Trace
+from scenarios.demands import DemandView, demand_views
+from scenarios.models import DemandHistory, ImportJob, Report, Run, Scenario, Schedule, Trace
 from scenarios.queries import CapacityQuestion, capacity_answer, capacity_query, check_question
 from scenarios.ratings import engines_in_use
 
@@ -115,6 +117,11 @@ def imports_seen(rows: QuerySet[ImportJob], user: Account) -> QuerySet[ImportJob
     return rows.filter(owner_id=known.pk or 0)
 
 
+def histories_seen(rows: QuerySet[DemandHistory], user: Account) -> QuerySet[DemandHistory]:
+    """Return the demand histories of the services that it sees."""
+    return rows if region_limit(user) is None else rows.filter(service__in=rows_seen(Service.objects.order_by(), user))
+
+
 def _scenarios(user: Account) -> QuerySet[Scenario]:
     return scenarios_seen(Scenario.objects.order_by(), user)
 
@@ -126,6 +133,7 @@ RULES: Mapping[type[Model], Callable[[Any, Account], Any]] = {
     Report: reports_seen,
     Trace: traces_seen,
     ImportJob: imports_seen,
+    DemandHistory: histories_seen,
 }
 
 
@@ -172,6 +180,36 @@ def report_seen(report: Report, user: Account) -> bool:
         return True
     result = report.run.result or {}
     return result_seen(result, user) == result
+
+
+# --- demand -----------------------------------------------------------------------------------------------------------
+class DemandSeen(Sequence[Service]):
+    """The services in a snapshot that an account sees, by slug, and their demand."""
+
+    def __init__(self, user: Account, day: date) -> None:
+        self._snapshot = snapshot_cached(day)
+        self._facts = {fact.slug: fact for fact in self._snapshot.services}
+        rows = rows_seen(Service.objects.select_related("region").order_by("slug"), user)
+        self._rows = [row for row in rows if row.slug in self._facts]
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def __getitem__(self, at: Any) -> Any:
+        return self._rows[at]
+
+    def named(self, slug: str) -> Service | None:
+        """Return the service with a slug, if the account sees it."""
+        return next((row for row in self._rows if row.slug == slug), None)
+
+    def demands(self, services: Sequence[Service], months: Sequence[date]) -> tuple[DemandView, ...]:
+        """Return the demand of some of them in some months, in their order."""
+        return demand_views([self._facts[row.slug] for row in services], self._snapshot, months)
+
+
+def demand_seen(user: Account, day: date) -> DemandSeen:
+    """Return whose demand an account sees in the fleet of a day."""
+    return DemandSeen(user, day)
 
 
 # --- the capacity query -----------------------------------------------------------------------------------------------

@@ -2,6 +2,7 @@
 
 from fleet.models.access import RegionLimit
 from fleet.models.changes import Change, ChangeHead, ChangeSet
+from fleet.models.demands import DemandEvent, DemandOverride
 from fleet.models.hosts import Card, FirmwareSet, Host, HostType, Lot, Maintenance, ScaleUpDomain
 from fleet.models.places import Cooling, Hall, Rack, Region, Row, Site
 from fleet.models.services import Deployment, Endpoint, Gate, Placement, Readiness, Service
@@ -17,6 +18,8 @@ __all__ = [
     "CoolingLink",
     "CoolingNode",
     "Delivery",
+    "DemandEvent",
+    "DemandOverride",
     "Deployment",
     "Endpoint",
     "FirmwareBaseline",

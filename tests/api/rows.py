@@ -90,6 +90,12 @@ def _rows(tag, at, region):
     yield _made("cards", serial=f"{tag}-c", host=host, slot=1, lot=lot, firmware=firmware)
     yield from (("services", service), ("endpoints", endpoint), ("deployments", deployment), ("orders", order))
     yield _made("readiness", service=service, chip=OWN, ready_on=DAY)
+    months = {"first_on": DAY, "last_on": LATER, "author": "Li", "reason": "a contract"}
+    band = {"p10_request_s": 18, "p50_request_s": 22, "p90_request_s": 30}
+    yield _made("demand-overrides", slug=f"{tag}-k", service=service, **months, **band)
+    bounds = {"multiplier_low_ratio": 1.1, "multiplier_ratio": 1.3, "multiplier_high_ratio": 1.8}
+    days = {"starts_on": DAY, "ends_on": LATER}
+    yield _made("demand-events", slug=f"{tag}-n", service=service, reason="a launch", **days, **bounds)
     yield _made("gates", family=tag, chip=OWN, gate="G1")
     yield _made("placements", deployment=deployment, host=host)
     yield _made("deliveries", slug=f"{tag}-po", order=order, expected_on=DAY, **supply)
@@ -144,5 +150,11 @@ def _node(source, serial):
 def edit_of(entry):
     """Return the edit of a field that every row of a kind takes."""
     names = {field.name for field in entry.fields}
-    edits = {"planned_on": "2026-12-01", "note": "seen", "evidence": "none yet", "source": "another rule"}
+    edits = {
+        "planned_on": "2026-12-01",
+        "note": "seen",
+        "evidence": "none yet",
+        "source": "another rule",
+        "reason": "another one",
+    }
     return next({name: value} for name, value in edits.items() if name in names)

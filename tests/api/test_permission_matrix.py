@@ -3,6 +3,7 @@
 from datetime import UTC, date, datetime
 from uuid import UUID
 
+import numpy as np
 import orjson
 import pytest
 from django.db import transaction
@@ -12,6 +13,8 @@ from api.tokens import token_make
 from fleet.inventory import INVENTORY
 from fleet.models import ChangeSet, Region, RegionLimit
 from fleet.services import row_save
+from scenarios.demands import history_store
+from scenarios.histories import History
 from scenarios.models import ImportJob, RatingBatch, Report, Run, Scenario, Schedule, Trace
 from scenarios.rating_store import rating_get_or_compute
 from tests.api.conftest import user_make
@@ -60,7 +63,15 @@ def rows_make(region):
     report = Report.objects.create(run=run, schedule=schedule, title=region, html="", csv="")
     rows["rack"].height_u += 1
     row_save(rows["rack"])
-    made = {"trace": trace, "scenario": scenario, "schedule": schedule, "run": run, "report": report}
+    history = history_store(rows["service"], History(1_798_761_600, 3600, np.full(48, 2.0)), name=region, owner=None)
+    made = {
+        "demandhistory": history,
+        "trace": trace,
+        "scenario": scenario,
+        "schedule": schedule,
+        "run": run,
+        "report": report,
+    }
     return {**rows, **made, "changeset": ChangeSet.objects.get(changes__object_id=rows["rack"].pk)}
 
 
@@ -90,7 +101,8 @@ def requests_of(route, method, rule, rows, own):
     kind = route.name.removeprefix("api:").split("-")[0]
     for region in (SEEN, FOREIGN) if rule.object else (SEEN,):
         pk = own[kind] if kind in own else getattr(rows[region].get(kind), "pk", 0)
-        slug = "h20-96" if kind == "chip" else "qwen3-32b"
+        slugs = {"chip": "h20-96", "demand": rows[region]["service"].slug}
+        slug = slugs.get(kind, "qwen3-32b")
         body = [{"id": pk}] if rule.object == "body" or (kind in KINDS and route.name.endswith("-list")) else {}
         yield (
             region,

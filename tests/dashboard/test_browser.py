@@ -66,6 +66,7 @@ PAGES += ["/chips/ratings/", "/chips/ratings/?model=deepseek-r1&mix=m-large"]  #
 PAGES += ["/fleet/timeline/", "/fleet/failure/", "/fleet/lists/", "/fleet/changes/"]
 PAGES += ["/readiness/", "/readiness/?state=passed"]  # with pairs, and without
 PAGES += ["/fleet/imports/", "/fleet/imports/1/", "/fleet/imports/2/"]  # with rows that change, and with errors
+PAGES += ["/demand/", "/demand/services/chat/", "/demand/services/agent/?from=2026-01&months=3"]
 PAGES += ["/accuracy/", "/accuracy/?scheme=chips&chip=h100-sxm"]
 
 
@@ -201,8 +202,8 @@ def test_pages_draw_without_complaint_and_without_sideways_scrolling(base, brows
             assert page.locator("h1").count() == 1, path
             assert not said, f"{path}: {said}"
         assert (
-            charts == 3 + 2 + 3 + 1 + 2 + 1
-        )  # overview, capacity, migration, ratings, accuracy with own points, and none
+            charts == 3 + 2 + 3 + 1 + 1 + 1 + 2 + 1
+        )  # overview, capacity, migration, ratings, demand of two services, accuracy with own points, and none
 
 
 def test_the_watch_notices_a_violated_policy(base, browser):
@@ -336,6 +337,8 @@ def test_the_day_can_be_chosen_without_javascript(base, browser):
         "/chips/ratings/",
         "/accuracy/",
         "/readiness/",
+        "/demand/",
+        "/demand/services/chat/",
     ],
 )
 def test_targets_are_large_enough_for_a_finger(base, browser, path):

@@ -51,13 +51,15 @@ def address_of(route, rows):
     pk = rows["rack"].pk if kind == "entry" else getattr(rows.get(kind), "pk", 0)
     values = {
         "pk": pk,
-        "name": {"entry": "racks", "run": "capacity", "tree": "power"}.get(kind, "rows"),
+        "name": {"entry": "racks", "run": "capacity", "tree": "power", "demand": "services"}.get(kind, "rows"),
         "number": rows["changeset"].number,
         "uid": rows["report"].uid,
         "serial": rows["card"].serial,
         "hall_slug": row.hall.slug,
         "row_slug": row.slug,
         "slug": {"rack": rack.slug, "host": rows["host"].slug}.get(page, rows["site"].slug),
+        **({"slug": rows["service"].slug, "name": "mix"} if page.startswith("demand_service") else {}),
+        **({"slug": rows["service"].slug} if page == "demand_upload" else {}),
     }
     query = f"?tree=rack&node={rack.slug}" if page == "failure" else ""
     return route.template % values + query

@@ -8,6 +8,8 @@ from fleet.models import (
     CoolingLink,
     CoolingNode,
     Delivery,
+    DemandEvent,
+    DemandOverride,
     Deployment,
     Endpoint,
     FirmwareBaseline,
@@ -91,6 +93,27 @@ def every_kind():
         growth_high_ratio=0.08,
     )
     rows["readiness"] = Readiness.objects.create(service=rows["service"], chip=CHIP, ready_on=DAY)
+    rows["demandevent"] = DemandEvent.objects.create(
+        slug="de-1",
+        service=rows["service"],
+        starts_on=DAY,
+        ends_on=date(2027, 3, 8),
+        multiplier_low_ratio=1.1,
+        multiplier_ratio=1.3,
+        multiplier_high_ratio=1.8,
+        reason="a launch, says the product team",
+    )
+    rows["demandoverride"] = DemandOverride.objects.create(
+        slug="do-1",
+        service=rows["service"],
+        first_on=DAY,
+        last_on=date(2027, 5, 1),
+        p10_request_s=18,
+        p50_request_s=22,
+        p90_request_s=30,
+        author="Li",
+        reason="a contract",
+    )
     rows["gate"] = Gate.objects.create(family="qwen3", chip=CHIP, gate="G1")
     rows["endpoint"] = Endpoint.objects.create(slug="chat-dc01", service=rows["service"], site=site, share_ratio=0.5)
     rows["deployment"] = Deployment.objects.create(

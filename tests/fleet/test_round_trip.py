@@ -68,6 +68,8 @@ FILLED = {
     "card": {"attestation": "passed", "attested_on": DAY},
     "service": {"tier": "gold", "percentile": 0.99, "movable": False, "note": "owner: Li"},
     "readiness": {"note": "signed"},
+    "demandevent": {"reason": "=a launch"},
+    "demandoverride": {"reason": "a contract; signed"},
     "gate": {
         "state": "passed",
         "expected_on": DAY,
