@@ -68,9 +68,9 @@ def _weibull_shape(scv: float) -> float:
 
 
 @lru_cache(maxsize=64)
-def stream_draw(profile: str, count: int) -> Stream:
-    """Return so many requests of a built-in profile."""
-    shape, rng = PROFILES[profile], np.random.default_rng(STREAM_SEED)
+def stream_draw(profile: str, count: int, seed: int = STREAM_SEED) -> Stream:
+    """Return so many requests of a built-in profile; those of another seed are others of the same mix."""
+    shape, rng = PROFILES[profile], np.random.default_rng(seed)
     share = (np.arange(count) + 0.5) / count
     draws = rng.exponential(size=count)
     input_tok, output_tok = (
@@ -80,9 +80,9 @@ def stream_draw(profile: str, count: int) -> Stream:
     return Stream(profile, input_tok, output_tok, np.log(draws))
 
 
-def stream_of(workload: Workload, count: int) -> Stream:
+def stream_of(workload: Workload, count: int, seed: int = STREAM_SEED) -> Stream:
     """Return so many requests with the lengths of a workload, drawn with their prompts and answers together."""
-    rng = np.random.default_rng(STREAM_SEED)
+    rng = np.random.default_rng(seed)
     draws = rng.exponential(size=count)
     taken = rng.permutation(np.arange(count) % len(workload))
     return Stream(workload.name, workload.input_tok[taken], workload.output_tok[taken], np.log(draws))

@@ -38,9 +38,10 @@ from scenarios.rating_store import (
     rating_get_or_compute,
     rating_question,
 )
+from scenarios.result_tables import tables_of
 from scenarios.seen import capacity_query_seen, report_seen, result_seen, seen
 from scenarios.services import run_cancel, run_submit, trace_delete, trace_keep, trace_read
-from scenarios.tables import Table, tables_of
+from scenarios.tables import Table
 
 LONG_POLL_LOOK_S = 0.25
 RETRY_AFTER_S = 1

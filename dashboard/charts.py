@@ -7,6 +7,7 @@ from typing import Any
 import altair as alt
 
 from dashboard.chart_parts import Chart, amount_axis, chart_finished, inline_data, months_axis, share_axis
+from dashboard.plan_charts import plan_charts
 from dashboard.presenters import quantity_text, side_text
 from scenarios.tables import Column, Table
 
@@ -17,7 +18,8 @@ def charts_of(result: Mapping[str, Any]) -> list[Chart]:
     """Return the charts of a finished run, the most asked for first."""
     if result["kind"] == "capacity":
         return [capacity_chart(result, region) for region in result["regions"]]
-    return [serving_chart(result), racked_chart(result), share_chart(result)]
+    plan = plan_charts(result["plan"]) if result.get("plan") else []
+    return [*plan, serving_chart(result), racked_chart(result), share_chart(result)]
 
 
 def charts_overview(result: Mapping[str, Any]) -> list[Chart]:

@@ -37,11 +37,12 @@ from scenarios.calibrations import version_named
 from scenarios.demand import month_add
 from scenarios.engine import Inputs
 from scenarios.models import Report, Run, Scenario, Schedule
+from scenarios.result_tables import tables_of
 from scenarios.schedules import schedule_next, schedule_save
 from scenarios.seen import report_seen, result_seen, seen
 from scenarios.services import run_cancel as run_end
 from scenarios.services import run_submit, scenario_save, trace_keep, trace_read
-from scenarios.tables import Table, tables_of
+from scenarios.tables import Table
 
 PAGE_ROWS = 50
 NEW_MONTHS = 24  # horizon that a new scenario is offered

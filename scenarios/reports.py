@@ -6,7 +6,7 @@ from django.template.loader import render_to_string
 from django.utils import timezone
 
 from scenarios.models import Run
-from scenarios.tables import tables_of
+from scenarios.result_tables import tables_of
 
 
 @dataclass(frozen=True, slots=True)

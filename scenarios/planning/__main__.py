@@ -1,4 +1,4 @@
-"""`python -m scenarios.planning migration FILE.json`: a plan for a problem of plain values, without a database."""
+"""`python -m scenarios.planning {migration,capacity} FILE.json`: plans for plain values, without a database."""
 
 import argparse
 import json
@@ -6,13 +6,20 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from scenarios.planning.capacity import plan_capacity
+from scenarios.planning.capacity_answer import ask_schema, capacity_schema
 from scenarios.planning.migration import plan_migration
-from scenarios.planning.plain import ProblemError
+from scenarios.planning.plain import ProblemError, plain_of
 from scenarios.planning.plan import MigrationAnswer, answer_schema
 from scenarios.planning.problem import PlanProblem, problem_read, problem_schema
 
 BAD_INPUT, NO_PLAN = 2, 4
-SCHEMAS = {"problem": problem_schema, "migration-plan": answer_schema}
+SCHEMAS = {
+    "problem": problem_schema,
+    "migration-plan": answer_schema,
+    "capacity-question": ask_schema,
+    "capacity-plan": capacity_schema,
+}
 """Published in docs/schemas, by name."""
 
 
@@ -23,6 +30,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     plan = commands.add_parser("migration", help="plan a migration")
     plan.add_argument("file", type=Path, help="problem as JSON; docs/schemas/problem.json says what it holds")
     plan.add_argument("--json", action="store_true", help="print the whole answer as JSON")
+    lasts = commands.add_parser("capacity", help="how long the hosts last, as JSON")
+    lasts.add_argument("file", type=Path, help="problem as JSON, the same as for a migration")
+    lasts.add_argument("--draws", type=int, default=200, help="futures drawn (default: %(default)s)")
+    lasts.add_argument("--seed", type=int, default=1, help="seed of the draws (default: %(default)s)")
+    lasts.add_argument("--target-ratio", type=float, default=0.0, help="headroom to stay above [-]")
     write = commands.add_parser("schemas", help="write the JSON Schemas")
     write.add_argument("folder", type=Path)
     asked = parser.parse_args(arguments)
@@ -34,6 +46,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         problem = problem_read(json.loads(asked.file.read_text()))
     except (OSError, ValueError) as error:
         return _refuse(error)
+    if asked.command == "capacity":
+        lasting = plan_capacity(problem, draws=asked.draws, seed=asked.seed, target_ratio=asked.target_ratio)
+        sys.stdout.write(json.dumps(plain_of(lasting), indent=1) + "\n")
+        return 0
     answer = plan_migration(problem)
     sys.stdout.write(json.dumps(answer.as_dict(), indent=1) + "\n" if asked.json else _text(problem, answer))
     return 0 if answer.is_plan else NO_PLAN

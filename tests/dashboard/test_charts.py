@@ -4,7 +4,7 @@ import altair as alt
 import pytest
 
 from dashboard.charts import charts_of
-from scenarios.tables import tables_of
+from scenarios.result_tables import tables_of
 
 
 def points_of(spec):

@@ -9,7 +9,7 @@ from scenarios.demo import demo_load, demo_remove
 from scenarios.engine import Inputs, run_compute
 from scenarios.models import Run, Scenario, Schedule
 from scenarios.ratings import RATES_BASIS
-from scenarios.tables import tables_of
+from scenarios.result_tables import tables_of
 from tests.factories import START
 
 pytestmark = pytest.mark.django_db

@@ -14,8 +14,8 @@ from accelerator import AcceleratorError, workload_read
 from scenarios.demand import month_add, month_first
 from scenarios.management.waiting import BAD_INPUT, RUN_FAILED, wait, worker_need
 from scenarios.models import Run, Scenario
+from scenarios.result_tables import tables_of
 from scenarios.services import run_submit, scenario_check, scenario_save, workload_store
-from scenarios.tables import tables_of
 
 
 class Command(BaseCommand):

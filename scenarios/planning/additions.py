@@ -1,0 +1,279 @@
+"""Which hosts to add where and when, so that the whole mix keeps the headroom asked for. Values in, values out.
+
+Period by period, region by region: the cheapest whole hosts that limits let in, offers first. What is added stays.
+"""
+
+from collections import defaultdict
+from dataclasses import dataclass
+
+import highspy
+import numpy as np
+
+from scenarios.planning.arrivals import Ground, Walked
+from scenarios.planning.capacity_answer import AddRow, MissedRow
+from scenarios.planning.days import position_day
+from scenarios.planning.draws import Future
+from scenarios.planning.headroom import ALL, Asked, Region
+from scenarios.planning.migration_program import Facts
+from scenarios.planning.problem import DECODE, WHOLE, PlanProblem
+from scenarios.planning.program import FloatArray, IntArray, Program, Requirement
+
+BEYOND_COST = 10.0  # a host beyond all offers counts as so many of the dearest
+SHORT_COST = 10.0  # demand left unserved counts as so many times the hosts that could serve it
+GAP_RATIO = 1e-3  # between the hosts chosen and the cheapest
+NODES_MOST = 500
+NOTICED = 1e-6  # share of demand that counts as unserved
+
+
+@dataclass(frozen=True, eq=False)
+class Added:
+    """What to add, by the region of every row, and where that is not enough."""
+
+    rows: tuple[tuple[str, AddRow], ...]
+    missed: tuple[MissedRow, ...]
+
+
+class Additions:
+    """Hosts to add in the expected future.
+
+    Parameters
+    ----------
+    usable : mapping of region to float64[K, T]
+        Hosts that may be loaded if nothing is added. [-]
+    """
+
+    def __init__(
+        self,
+        problem: PlanProblem,
+        ground: Ground,
+        walked: Walked,
+        future: Future,
+        usable: dict[str, FloatArray],
+        *,
+        target_ratio: float,
+    ) -> None:
+        self.problem, self._ground, self._walked, self._future = problem, ground, walked, future
+        self._target, self._usable = 1.0 + target_ratio, usable
+        self._facts = Facts.of(problem)
+        self._taken = np.zeros(len(problem.limits))
+        self._added = np.zeros(ground.standing.shape[:2], dtype=np.int64)
+        self._used_own: dict[tuple[int, int], float] = defaultdict(float)
+        self._used_free: dict[int, float] = defaultdict(float)
+
+    def find(self, regions: tuple[Region, ...], shares: dict[str, FloatArray]) -> Added:
+        """Return what to add; `shares` is what can be served of the whole mix if nothing is, float64[T]."""
+        rows: list[tuple[str, AddRow]] = []
+        missed: list[MissedRow] = []
+        asked = {
+            region.slug: Asked(region, self._future, np.maximum(self._usable[region.slug], 1e-9)) for region in regions
+        }
+        for period in range(len(self.problem.periods)):
+            for region in regions:
+                if shares[region.slug][period] >= self._target * (1 - NOTICED):
+                    continue
+                added, is_short = self._region(region, asked[region.slug], period)
+                rows.extend((region.slug, row) for row in added)
+                if is_short:
+                    share = region.alone(self._future, self._with_added(region), ALL).share[0, period]
+                    missed.append(
+                        MissedRow(period=period, region=region.slug, headroom_ratio=float(min(share, self._target)) - 1)
+                    )
+        return Added(tuple(rows), tuple(missed))
+
+    def kinds(self, region: Region) -> tuple[int, ...]:
+        """Return the kinds that may be added in a region: those offered there, or all that serve it if none is."""
+        sites = {site.slug for site in self.problem.sites if site.region == region.slug}
+        offered = {offer.kind for offer in self.problem.offers if offer.hosts and offer.site in {"", *sites}}
+        serving = {self.problem.rates[row].kind for one in region.commodities for row in one.rates}
+        return tuple(sorted(self._ground.kind_at[kind] for kind in (offered & serving or serving)))
+
+    def cheapest(self, region: Region) -> str:
+        """Return the kind that gives a token of the region for the least money in the first period; empty: none."""
+        best: dict[int, float] = {}
+        places = self._places(region)
+        for kind in self.kinds(region):
+            slug = self.problem.kinds[kind].slug
+            rates = [
+                self._future.rate_tok_s[row]
+                for one in region.commodities
+                for row in one.rates
+                if self.problem.rates[row].kind == slug
+            ]
+            best[kind] = min(self._cost(region, place, kind, 0) for place in places) / max(float(np.mean(rates)), 1e-9)
+        return self.problem.kinds[min(best, key=lambda kind: (best[kind], kind))].slug if best else ""
+
+    def lead_periods(self, kind: str, sites: set[str]) -> int | None:
+        """Return after how many periods from now the first offer of a kind may stand at some sites; none: no offer."""
+        found = [o.period for o in self.problem.offers if o.kind == kind and o.hosts and o.site in {"", *sites}]
+        return min(found, default=None)
+
+    def _places(self, region: Region) -> list[int]:
+        sites = self.problem.sites
+        return [at for at, site in enumerate(self._ground.site_of.tolist()) if sites[site].region == region.slug]
+
+    def _with_added(self, region: Region) -> FloatArray:
+        added = self._added[self._places(region)].sum(axis=0)
+        return self._usable[region.slug] + (1 - self.problem.rules.reserve_ratio) * added[:, None]
+
+    def _cost(self, region: Region, place: int, kind: int, period: int) -> float:
+        """Return the price of a host, and its energy and upkeep from a period on, discounted. [money]
+
+        It is taken to be full in the peak hour, and loaded by the mean of the region's demand otherwise.
+        """
+        problem, facts = self.problem, self._facts
+        fact, site = problem.kinds[kind], problem.sites[self._ground.site_of[place]]
+        demand = self._future.demand_tok_s[list(region.services)].sum(axis=1)
+        mean = np.array([problem.services[at].mean_ratio for at in region.services])
+        load = float(mean @ demand / demand.sum()) if demand.sum() > 0 else 1.0
+        busy_w = fact.power_w if fact.busy_w is None else fact.busy_w
+        watt = fact.idle_w + max(busy_w - fact.idle_w, 0.0) * load
+        running = facts.energy_price(site, homegrown=fact.homegrown) * watt
+        running = running + fact.upkeep_per_month * problem.rules.period_months
+        now = facts.discount[:-1]
+        return float(fact.price * now[period] + now[period:] @ running[period:])
+
+    def _region(self, region: Region, asked: Asked, period: int) -> tuple[list[AddRow], bool]:
+        """Return the hosts to add in a region and a period, and whether they are not enough."""
+        ground, kinds, places = self._ground, self.kinds(region), self._places(region)
+        pairs = [(place, kind) for place in places for kind in kinds]
+        if not pairs:
+            return [], True
+        cost = np.array([self._cost(region, place, kind, period) for place, kind in pairs])
+        cost = np.maximum(cost, 1e-6 * max(float(cost.max()), 1.0))
+        unit = float(cost.max())
+        program = Program()
+        hosts = program.columns(len(pairs), whole=True)
+        weight = [cost / unit]
+        weight += self._loads(program, region, asked, period, dict(zip(pairs, hosts.tolist(), strict=True)))
+        slack = self._walked.free[:, period] - self._taken
+        for limit in range(len(self.problem.limits)):
+            uses = [(hosts[at], dict(ground.uses.get(pair, ())).get(limit, 0.0)) for at, pair in enumerate(pairs)]
+            if any(amount for _at, amount in uses):
+                row = program.rows(Requirement("limit", ""), 1, upper=max(0.0, float(slack[limit])))
+                program.put(row[0], [at for at, _amount in uses], [amount for _at, amount in uses])
+        groups = sorted({(int(ground.site_of[place]), kind) for place, kind in pairs})
+        own, free, beyond = (program.columns(len(groups), upper=most) for most in self._offered(groups, period))
+        weight += [np.zeros(len(groups)), np.zeros(len(groups)), np.full(len(groups), BEYOND_COST)]
+        for at, (site, kind) in enumerate(groups):
+            row = program.rows(Requirement("supply", ""), 1, upper=0.0)
+            ours = [hosts[i] for i, (place, k) in enumerate(pairs) if k == kind and ground.site_of[place] == site]
+            program.put(row[0], ours, 1.0)
+            program.put(row[0], [own[at], free[at], beyond[at]], -1.0)
+        for kind in kinds:
+            most = self._open("", kind, period) - self._used_free[kind]
+            row = program.rows(Requirement("offers", ""), 1, upper=max(0.0, most))
+            program.put(row[0], [free[at] for at, (_site, k) in enumerate(groups) if k == kind], 1.0)
+        values, is_short = _solve(program, np.concatenate(weight))
+        return self._taken_up(region, pairs, cost, values, (own, free, groups), period), is_short
+
+    def _loads(
+        self, program: Program, region: Region, asked: Asked, period: int, hosts: dict[tuple[int, int], int]
+    ) -> list[FloatArray]:
+        """Serve the demand asked for on hosts there are and hosts to add; return the costs of the columns made."""
+        weight: list[FloatArray] = []
+        usable = self._with_added(region)[:, period]
+        rows = program.rows(Requirement("capacity", ""), len(usable), upper=usable)
+        for (_place, kind), column in hosts.items():
+            program.put(rows[kind], column, -(1 - self.problem.rules.reserve_ratio))
+        for at, one in enumerate(region.commodities):
+            wanted = asked.demand[at, period] * self._target
+            if wanted <= 0:
+                continue
+            short = program.columns(1, upper=1.0)
+            ways = program.columns(len(one.rates), upper=np.where(asked.may[at][:, period], np.inf, 0.0))
+            slowest = float(asked.weight[at][asked.weight[at] > 0].min(initial=1.0))
+            weight += [np.array([SHORT_COST * BEYOND_COST * max(1.0, wanted / slowest)]), np.zeros(len(ways))]
+            program.put(rows[np.array(asked.kind[at], dtype=np.int64)], ways, 1.0)
+            needs = program.rows(Requirement("demand", ""), 2 if one.is_split else 1, lower=wanted)
+            program.put(needs, short[0], wanted)
+            for way, phase in enumerate(asked.phase[at]):
+                ours = needs if phase == WHOLE else needs[[int(phase == DECODE)]]
+                program.put(ours, ways[way], asked.weight[at][way])
+        return weight
+
+    def _open(self, site: str, kind: int, period: int) -> float:
+        slug = self.problem.kinds[kind].slug
+        return float(
+            sum(o.hosts for o in self.problem.offers if (o.site, o.kind) == (site, slug) and o.period <= period)
+        )
+
+    def _offered(
+        self, groups: list[tuple[int, int]], period: int
+    ) -> tuple[FloatArray | float, FloatArray | float, FloatArray | float]:
+        own = [
+            max(0.0, self._open(self.problem.sites[site].slug, kind, period) - self._used_own[site, kind])
+            for site, kind in groups
+        ]
+        return np.array(own), np.inf, np.inf
+
+    def _taken_up(
+        self,
+        region: Region,
+        pairs: list[tuple[int, int]],
+        cost: FloatArray,
+        values: FloatArray,
+        sources: tuple[IntArray, IntArray, list[tuple[int, int]]],
+        period: int,
+    ) -> list[AddRow]:
+        """Note what was chosen as standing and as bought; return it as rows, by site and kind."""
+        problem, ground = self.problem, self._ground
+        own, free, groups = sources
+        counts = np.rint(values[: len(pairs)]).astype(np.int64)
+        rows = []
+        for at, (site, kind) in enumerate(groups):
+            ours = [i for i, (place, k) in enumerate(pairs) if k == kind and ground.site_of[place] == site]
+            hosts = int(counts[ours].sum())
+            if not hosts:
+                continue
+            for i in ours:
+                self._added[pairs[i]] += counts[i]
+                for limit, amount in ground.uses.get(pairs[i], ()):
+                    self._taken[limit] += amount * int(counts[i])
+            from_own = min(float(hosts), float(values[own[at]]))
+            from_free = min(hosts - from_own, float(values[free[at]]))
+            self._used_own[site, kind] += from_own
+            self._used_free[kind] += from_free
+            slug, name = problem.kinds[kind].slug, problem.sites[site].slug
+            lead = self.lead_periods(slug, {name})
+            rows.append(
+                AddRow(
+                    period=period,
+                    site=name,
+                    kind=slug,
+                    hosts=hosts,
+                    beyond_hosts=max(0, round(hosts - from_own - from_free)),
+                    cost=float(cost[ours] @ counts[ours]),
+                    order_by_on=None if lead is None else position_day(problem, period - lead),
+                )
+            )
+        return rows
+
+
+def _solve(program: Program, weight: FloatArray) -> tuple[FloatArray, bool]:
+    """Return the cheapest hosts, and whether some demand is left over."""
+    frozen = program.done()
+    cost = weight
+    highs = highspy.Highs()
+    for name, value in (
+        ("output_flag", False),
+        ("threads", 1),
+        ("random_seed", 1),
+        ("mip_rel_gap", GAP_RATIO),
+        ("mip_max_nodes", NODES_MOST),
+    ):
+        highs.setOptionValue(name, value)
+    model = highspy.HighsLp()
+    model.num_col_, model.num_row_ = frozen.matrix.shape[1], frozen.matrix.shape[0]
+    model.col_cost_, model.col_lower_, model.col_upper_ = cost, frozen.lower, frozen.upper
+    model.row_lower_, model.row_upper_ = frozen.row_lower, frozen.row_upper
+    model.a_matrix_.format_ = highspy.MatrixFormat.kColwise
+    model.a_matrix_.start_, model.a_matrix_.index_ = frozen.matrix.indptr, frozen.matrix.indices
+    model.a_matrix_.value_ = frozen.matrix.data
+    kinds = (highspy.HighsVarType.kContinuous, highspy.HighsVarType.kInteger)
+    model.integrality_ = [kinds[int(whole)] for whole in frozen.whole]
+    highs.passModel(model)
+    highs.run()
+    values = np.array(highs.getSolution().col_value)
+    if not len(values) or highs.getInfo().primal_solution_status != highspy.SolutionStatus.kSolutionStatusFeasible:
+        raise ArithmeticError(f"no hosts to add were found: {highs.modelStatusToString(highs.getModelStatus())}")
+    return values, bool((values[cost >= SHORT_COST * BEYOND_COST] > NOTICED).any())
