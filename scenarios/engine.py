@@ -43,7 +43,7 @@ from scenarios.plan_questions import plan_question
 from scenarios.plan_stages import Read, plan_answer, plan_stages
 from scenarios.plan_steps import PlanQuestion
 from scenarios.plans import Problem
-from scenarios.rating_store import ratings_ask
+from scenarios.rating_store import rating_get_or_compute, ratings_ask
 from scenarios.ratings import (
     RatingTable,
     allowed_take,
@@ -60,6 +60,10 @@ Progress = Callable[[float, str], None]
 
 DRAWS_MOST = 25
 """Draws of one step at most: of a small fleet they take a fraction of a second."""
+
+RATED_MOST = 300
+"""Ratings that a run computes by simulation before it plans, about half a minute; of more it takes the estimates, and
+has them computed behind."""
 
 STEP_CELLS = 5_000_000
 """Racks times months times draws of one step, about: some two seconds of a fleet of a million cards."""
@@ -151,7 +155,14 @@ def prepare(values: Values, _payload: Payload, _results: Results, context: StepC
         context.report(0.4, "ratings")
         trace_mix = TokenMix.from_dict(trace.mix) if trace else None
         problem, table = problem_build(inputs, snapshot, trace_mix, engines_in_use())
-        ratings_ask(table.missing(problem.in_scope))  # the next run stands on them
+        missing = table.missing(problem.in_scope)
+        if missing and len(missing) <= RATED_MOST:
+            for at, question in enumerate(missing.values()):
+                context.report(0.4 + 0.4 * at / len(missing), f"rating {at + 1} of {len(missing)}")
+                rating_get_or_compute(question)
+            problem, table = problem_build(inputs, snapshot, trace_mix, engines_in_use())
+        else:
+            ratings_ask(missing)  # the next run stands on them
         is_migration = inputs.kind == Scenario.Kind.MIGRATION
         (migration_check if is_migration else check_problem)(problem)
         plan = plan_question(problem, table, inputs.params) if is_migration else None

@@ -52,6 +52,14 @@ def step_of(run, stage_name, number=0):
     return run.steps.get(stage_name=stage_name, number=number)
 
 
+LATER = {"capacity": {}, "migration": {"plans": 5, "front": 1}}
+"""Steps of the stages behind the draws, by kind."""
+
+
+def all_of(scenario):
+    return 5 + sum(LATER[scenario.kind].values())
+
+
 def middle_of(scenario):
     return PIPELINES[scenario.kind].stages[1].name
 
@@ -82,7 +90,8 @@ def test_steps_in_any_order_answer_as_one_process_does(asked, order):
         step_work(rng.choice(left).pk)
     run.refresh_from_db()
     alone = run_compute(run.inputs, on_progress=lambda _ratio, _stage: None)
-    assert Counter(run.steps.values_list("stage_name", flat=True)) == {"prepare": 1, middle_of(asked): 3, "merge": 1}
+    stages = {"prepare": 1, middle_of(asked): 3, **LATER[asked.kind], "merge": 1}
+    assert Counter(run.steps.values_list("stage_name", flat=True)) == stages
     assert as_text(run.result) == as_text(alone)
 
 
@@ -103,7 +112,7 @@ def test_results_are_read_in_the_order_of_the_steps_whatever_order_they_came_in(
         )
     found = results_before(run, PIPELINES[asked.kind], "merge")
     assert [kept.digest for kept in found[middle_of(asked)]] == ["digest 0", "digest 1", "digest 2"]
-    assert list(found) == ["prepare", middle_of(asked)]
+    assert list(found) == ["prepare", middle_of(asked), *LATER[asked.kind]]
 
 
 @pytest.mark.parametrize("workers", [1, 8])
@@ -126,7 +135,8 @@ def test_one_worker_and_eight_at_once_give_the_same_bytes(asked, workers):
     for thread in threads:
         thread.join()
     run.refresh_from_db()
-    assert (run.status, run.steps_done, run.steps_total) == (Status.DONE, 10, 10)
+    steps = all_of(asked) + 5  # eight of draws in place of three
+    assert (run.status, run.steps_done, run.steps_total) == (Status.DONE, steps, steps)
     assert set(run.steps.values_list("attempt", flat=True)) == {1}
     alone = run_compute(run.inputs, on_progress=lambda _ratio, _stage: None)
     assert as_text(run.result) == as_text(alone)
@@ -160,7 +170,7 @@ def test_a_worker_that_dies_between_a_step_and_the_next_stage_is_made_good_by_th
         runs_sweep()
         runs_sweep()
     assert ended(run).status == Status.DONE
-    assert run.steps_total == 5
+    assert run.steps_total == all_of(asked)
 
 
 @pytest.mark.django_db(transaction=True)
@@ -189,8 +199,10 @@ def test_the_last_two_steps_that_end_at_once_open_the_next_stage_once(asked, mon
     for thread in threads:
         thread.join()
     run.refresh_from_db()
-    assert (run.opened, run.steps_total) == (3, 5)
-    assert run.steps.filter(stage_name="merge").count() == 1
+    following = PIPELINES[asked.kind].stages[2].name
+    opened = LATER[asked.kind].get(following, 1)
+    assert (run.opened, run.steps_total) == (3, 4 + opened)
+    assert run.steps.filter(stage_name=following).count() == opened
 
 
 def test_a_stage_is_not_opened_before_all_steps_of_the_one_before_are_done(asked):
@@ -209,7 +221,7 @@ def test_who_looks_while_the_last_step_ends_the_run_opens_nothing(asked, monkeyp
     run_advance(run.pk)
     monkeypatch.undo()
     run.refresh_from_db()
-    assert (run.status, run.steps_total, run.error) == (Status.DONE, 5, "")
+    assert (run.status, run.steps_total, run.error) == (Status.DONE, all_of(asked), "")
 
 
 def test_a_run_of_before_there_were_steps_is_begun_by_the_sweep(asked):
@@ -231,7 +243,7 @@ def test_what_is_done_is_not_done_again_after_a_worker_was_killed(asked, compute
     assert step_work(killed.pk)
     assert ended(run).attempt == 2
     assert set(computed.values()) == {1}
-    assert len(computed) == 5
+    assert len(computed) == all_of(asked)
 
 
 @pytest.mark.django_db(transaction=True)
@@ -313,8 +325,11 @@ def test_progress_is_the_sum_of_what_the_steps_are_worth(asked):
         run.refresh_from_db()
         seen.append((round(run.progress_ratio, 3), run.steps_done, run.stage))
     middle = middle_of(asked)
-    assert [row[0] for row in seen] == [0.1, 0.383, 0.667, 0.95, 1.0]
-    assert [row[1] for row in seen] == [1, 2, 3, 4, 5]
+    shares = {stage.name: stage.share_ratio for stage in PIPELINES[asked.kind].stages}
+    counts = {"prepare": 1, middle: 3, **LATER[asked.kind], "merge": 1}
+    worth = [shares[name] / count for name, count in counts.items() for _ in range(count)]
+    assert [row[0] for row in seen] == [round(sum(worth[: at + 1]), 3) for at in range(len(worth))]
+    assert [row[1] for row in seen] == list(range(1, all_of(asked) + 1))
     assert [row[2] for row in seen][1:3] == [f"{middle} 1 of 3", f"{middle} 2 of 3"]
 
 
@@ -330,7 +345,7 @@ def test_the_same_question_is_answered_by_what_is_stored(asked, computed):
 
 def test_it_is_computed_again_if_that_is_asked_for(asked, computed):
     first, again = ended(submit(asked)), ended(submit(asked, recompute=True))
-    assert (again.reused_from, again.steps_total, computed["merge", "{}"]) == (None, 5, 2)
+    assert (again.reused_from, again.steps_total, computed["merge", "{}"]) == (None, all_of(asked), 2)
     assert as_text(again.result) == as_text(first.result)
 
 
