@@ -1,26 +1,29 @@
 """Charts of a migration plan: waves, what hosts do, share against cost."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import altair as alt
 
 from dashboard.chart_parts import Chart, amount_axis, chart_finished, inline_data, months_axis
 from scenarios.plan_tables import STATE_WORDS, plan_tables
-from scenarios.tables import Table
+from scenarios.tables import Column, Table
 
 ROW_PX = 26  # of a wave
+NONE = Table("none", "", (), ())
 
 
 def plan_charts(plan: Mapping[str, Any]) -> list[Chart]:
     """Return the charts of a plan; those with nothing to show are left out."""
-    tables = {table.name: table for table in plan_tables(plan)}
-    makers = {"plan-waves": _waves, "plan-states": _states, "plan-front": _front}
-    return [make(plan, tables[name]) for name, make in makers.items() if name in tables]
+    made = [make(plan) for make in (_waves, _states, _front)]
+    return [chart for chart in made if chart is not None]
 
 
-def _waves(plan: Mapping[str, Any], table: Table) -> Chart:
+def _waves(plan: Mapping[str, Any]) -> Chart | None:
     """Which service runs on which homegrown chip from when."""
+    if not plan["waves"]:
+        return None
     months = [row["month"] for row in plan["money"]]
     points = [
         {
@@ -36,7 +39,7 @@ def _waves(plan: Mapping[str, Any], table: Table) -> Chart:
     first, last = plan["waves"][0], plan["waves"][-1]
     sentence = (
         f"{len(plan['waves'])} openings: the first is {first['service']} on {first['to']} in {first['month']}, the "
-        f"last {last['service']} on {last['to']} in {last['month']}. A bar is solid in the month of the wave."
+        f"last {last['service']} on {last['to']} in {last['month']}. A bar is solid in the month of the wave; planned."
     )
     bars = (
         alt.Chart(inline_data(points))
@@ -55,13 +58,27 @@ def _waves(plan: Mapping[str, Any], table: Table) -> Chart:
             ],
         )
     )
+    table = Table(
+        name="waves",
+        caption="Months in which a service opens on a homegrown chip and is served there",
+        columns=(
+            Column("service", "Service and chip"),
+            Column("month", "Month"),
+            Column("opens", "State"),
+            Column("region", "Region"),
+        ),
+        rows=points,
+    )
     height_px = ROW_PX * len(order) + 40
     spec = chart_finished(bars, description=sentence, height_px=height_px)
     return Chart(name="waves", title="Waves", sentence=sentence, spec=spec, table=table)
 
 
-def _states(_plan: Mapping[str, Any], table: Table) -> Chart:
+def _states(plan: Mapping[str, Any]) -> Chart | None:
     """What hosts do, month by month: when most run twice."""
+    table = replace(next((t for t in plan_tables(plan) if t.name == "plan-states"), NONE), name="states")
+    if not table.rows:
+        return None
     words = list(STATE_WORDS.values())
     points = [
         {"month": row["month"], "state": word, "order": at, "hosts": row.get(name, 0.0)}
@@ -93,18 +110,27 @@ def _states(_plan: Mapping[str, Any], table: Table) -> Chart:
     return Chart(name="states", title="What hosts do", sentence=sentence, spec=spec, table=table)
 
 
-def _front(plan: Mapping[str, Any], table: Table) -> Chart:
+def _front(plan: Mapping[str, Any]) -> Chart | None:
     """What each point of homegrown share costs."""
     reached = [row for row in plan["front"] if row["reached_ratio"] is not None]
     points = [{"share": row["reached_ratio"], "cost": row["objective"] / 1e6} for row in reached]
+    if not points:
+        return None
+    table = Table(
+        name="front",
+        caption="Homegrown share of the last month's tokens against cost",
+        columns=(
+            Column("share", "Homegrown share, last month", "%", 1),
+            Column("cost", "Uses up", f"M {plan['currency']}", 1),
+        ),
+        rows=points,
+    )
     beyond = [row for row in plan["front"] if row["reached_ratio"] is None and row["asked_ratio"] is not None]
-    sentence = "No share can be reached."
-    if reached:
-        low, high, money = reached[0]["reached_ratio"], reached[-1]["reached_ratio"], f"M {plan['currency']}"
-        sentence = (
-            f"From {low:.0%} of tokens on homegrown chips in the last month, at {points[0]['cost']:,.1f} {money}, to "
-            f"{high:.0%} at {points[-1]['cost']:,.1f} {money}."
-        )
+    low, high, money = reached[0]["reached_ratio"], reached[-1]["reached_ratio"], f"M {plan['currency']}"
+    sentence = (
+        f"From {low:.0%} of tokens on homegrown chips in the last month, at {points[0]['cost']:,.1f} {money}, to "
+        f"{high:.0%} at {points[-1]['cost']:,.1f} {money}; planned, each within its gap."
+    )
     if beyond:
         sentence += f" {beyond[0]['asked_ratio']:.0%} cannot be reached; the table says what conflicts."
     line = (

@@ -39,7 +39,7 @@ class HistoryChangedError(Exception):
 # --- forecasts --------------------------------------------------------------------------------------------------------
 @dataclass(frozen=True)
 class DemandView:
-    """The demand of a service as planners take it, and as the model alone says it; and the history it stands on."""
+    """The demand of a service with what people know better, as the model alone says it, and its history."""
 
     fan: DemandFan
     model: DemandFan

@@ -54,7 +54,7 @@ from scenarios.ratings import (
 )
 from scenarios.scopes import check_problem
 
-ENGINE_VERSION = "0.1.0"
+ENGINE_VERSION = "0.2.0"
 
 Progress = Callable[[float, str], None]
 
@@ -364,7 +364,12 @@ def _assumptions(inputs: Inputs, trace: Trace | None, rates: list[str]) -> list[
         lines.append(f"Every service grows by {inputs.growth_override_ratio:.1%} a month, without a band.")
     if inputs.kind == Scenario.Kind.MIGRATION:
         lines.append(
-            f"All traffic starts on GPUs; GPU hosts stay warm for {inputs.dual_run_months} month(s) behind what moves."
+            "The walk by hand, whose bands these are: all traffic starts on GPUs; GPU hosts stay warm for "
+            f"{inputs.dual_run_months} month(s) behind what moves; most GPU hosts freed per homegrown host first."
         )
-        lines.append("The plan is greedy: most GPU hosts freed per homegrown host first. It is not proven optimal.")
+        lines.append(
+            "The plan beside it starts from where services run, is optimal within its gap in the expected future, takes "
+            "hosts on order as paid for, and hosts of the region's halls as free for the services asked about. Prices, "
+            "life, resale, energy and porting are the scenario's assumptions unless the fleet says them."
+        )
     return lines

@@ -191,6 +191,8 @@ def growth_join(hourly: History, growths: tuple[float, float, float]) -> GrowthL
     known = ~np.isnan(hourly.log_rate)
     days, place = np.unique(hourly.time_s[known] // DAY_S, return_inverse=True)
     means = np.bincount(place, hourly.log_rate[known]) / np.bincount(place)
+    if len(days) < 2:  # a slope needs two
+        return GrowthLog(stated, stated, low_sd, high_sd)
     month = (days - days.mean()) * DAY_S / MONTH_S
     slope = float(month @ means / (month @ month))
     scatter = float(np.std(means - means.mean() - slope * month))

@@ -6,6 +6,7 @@ Values in, values out.
 """
 
 import math
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import date, timedelta
@@ -170,7 +171,7 @@ class _Ground:
     def period(self, month: str) -> int:
         """Return the position of a month, 0 for one before the horizon."""
         labels = [month_label(one) for one in self._months]
-        if len(month) != len(labels[0]) or month > labels[-1]:
+        if not re.fullmatch(r"\d{4}-(0[1-9]|1[0-2])", month) or month > labels[-1]:
             raise ValueError(f"month {month!r} does not lie in {labels[0]} to {labels[-1]}")
         return labels.index(month) if month in labels else 0
 

@@ -176,6 +176,7 @@ def _feeds(plan: Mapping[str, Any]) -> Table:
         caption="Nodes of power nearest their limits, by month: now, and after the failure that loads them most",
         columns=(
             Column("month", "Month"),
+            Column("site", "Site"),
             Column("node", "Node"),
             Column("now_kva", "Now", "kVA", 1),
             Column("worst_kva", "After the worst failure", "kVA", 1),

@@ -51,6 +51,7 @@ class FeedLoad:
     """A node of power as the plan loads it: now, after the failure that loads it most, and what it bears. [VA]"""
 
     month: str
+    site: str
     node: str
     now_va: float
     worst_va: float
@@ -95,7 +96,7 @@ def problem_tightened(problem: PlanProblem, racking: Racking) -> PlanProblem:
     rooms = {limit.object: limit for limit in problem.limits if limit.constraint == "room"}
     missing: dict[str, float] = defaultdict(float)
     for row in racking.homeless:
-        share = next(use.amount for use in rooms[row.place].uses if use.kind == row.kind)
+        share = next((use.amount for use in rooms[row.place].uses if use.kind == row.kind), 1.0)
         missing[row.place] = max(missing[row.place], share * row.hosts)
     return replace(
         problem,
@@ -115,6 +116,8 @@ class _Walk:
         self._snapshot, self._months = snapshot, months
         self._labels = problem.periods
         self.racks = {place.slug: racks_of_place(snapshot, "hall", place.slug) for place in problem.located}
+        asked = {place.site for place in problem.located}
+        self._sites = [at for at, site in enumerate(snapshot.sites) if site.slug in asked]
         self._last_day = snapshot.host_last_day.copy()
         self._more: IntArray = np.zeros((len(snapshot.rack_slugs), len(snapshot.kinds)), dtype=np.int64)
         self._first_va = self._load_va(months[0])
@@ -182,7 +185,7 @@ class _Walk:
             return
         tree = facts.on(month, len(self._snapshot.rack_slugs))
         loads, first = tree_loads(tree, self._load_va(month)), tree_loads(tree, self._first_va)
-        known = np.isfinite(tree.usable) & (tree.usable > 0)
+        known = np.isfinite(tree.usable) & (tree.usable > 0) & np.isin(facts.site, self._sites)
         ratio = np.divide(loads.worst, tree.usable, out=np.zeros(len(tree.usable)), where=known)
         nearest = np.argsort(-ratio, kind="stable")[:NEAREST_NODES]
         for node in np.flatnonzero(ratio > 1 + SLACK):
@@ -194,6 +197,7 @@ class _Walk:
         slugs, failure = self._snapshot.power.slugs, int(loads.worst_failure[node])
         return FeedLoad(
             month=self._labels[period],
+            site=self._snapshot.sites[int(self._snapshot.power.site[node])].slug,
             node=slugs[node],
             now_va=float(loads.now[node]),
             worst_va=float(loads.worst[node]),

@@ -15,7 +15,7 @@ PUBLIC = {"/api/v1/schema/"}  # everybody may read how the API looks; unknown ad
 
 def paths():
     """Every address under /api/, with something in place of its variables."""
-    fillings = {"pk": "1", "slug": "h20-96", "name": "capacity"}
+    fillings = {"pk": "1", "slug": "h20-96", "name": "capacity", "uid": "00000000-0000-4000-8000-000000000000"}
     return sorted({template % fillings for template in templates(get_resolver().url_patterns, "/")})
 
 

@@ -276,7 +276,7 @@ def test_the_question_reaches_the_planner_as_it_was_asked(client, monkeypatch):
 # --- the root ---
 def test_the_root_lists_addresses_that_work(client):
     links = client.get("/api/v1/").json()
-    assert len(links) == 51
+    assert len(links) == 55
     assert set(INVENTORY) < set(links)
     questions = {
         "capacity/query": 405,
