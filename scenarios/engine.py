@@ -368,8 +368,8 @@ def _assumptions(inputs: Inputs, trace: Trace | None, rates: list[str]) -> list[
             f"{inputs.dual_run_months} month(s) behind what moves; most GPU hosts freed per homegrown host first."
         )
         lines.append(
-            "The plan beside it starts from where services run, is optimal within its gap in the expected future, takes "
-            "hosts on order as paid for, and hosts of the region's halls as free for the services asked about. Prices, "
-            "life, resale, energy and porting are the scenario's assumptions unless the fleet says them."
+            "The plan beside it starts from where services run, is optimal within its gap in the expected future, "
+            "takes hosts on order as paid for, and hosts of the region's halls as free for the services asked about. "
+            "Prices, life, resale, energy and porting are the scenario's assumptions unless the fleet says them."
         )
     return lines
