@@ -151,6 +151,8 @@ class Queue:
                 except (OperationalError, InterfaceError) as error:
                     logger.warning("%s %s skips a heartbeat: %s", self.name, row_id, error)
                     connection.close()
+                except Exception:  # without its heart the step would be lost, and done again
+                    logger.exception("%s %s: a heartbeat failed", self.name, row_id)
             connection.close()
 
         thread = threading.Thread(target=renew, daemon=True)

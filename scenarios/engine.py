@@ -39,7 +39,7 @@ from scenarios.pipelines import (
     one_step,
     pipeline_walk,
 )
-from scenarios.plan_questions import plan_question
+from scenarios.plan_questions import plan_facts, plan_question
 from scenarios.plan_stages import Read, plan_answer, plan_stages
 from scenarios.plan_steps import PlanQuestion
 from scenarios.plans import Problem
@@ -152,20 +152,21 @@ def prepare(values: Values, _payload: Payload, _results: Results, context: StepC
     with connection.execute_wrapper(_stopping(context)):
         snapshot = snapshot_take(month_first(inputs.starts_on))  # the first month is judged on its first day too
         trace = Trace.objects.defer("arrays").get(digest=inputs.trace_digest) if inputs.trace_digest else None
+        facts, in_use = plan_facts(), engines_in_use()
         context.report(0.4, "ratings")
         trace_mix = TokenMix.from_dict(trace.mix) if trace else None
-        problem, table = problem_build(inputs, snapshot, trace_mix, engines_in_use())
+        problem, table = problem_build(inputs, snapshot, trace_mix, in_use)
         missing = table.missing(problem.in_scope)
         if missing and len(missing) <= RATED_MOST:
             for at, question in enumerate(missing.values()):
                 context.report(0.4 + 0.4 * at / len(missing), f"rating {at + 1} of {len(missing)}")
                 rating_get_or_compute(question)
-            problem, table = problem_build(inputs, snapshot, trace_mix, engines_in_use())
+            problem, table = problem_build(inputs, snapshot, trace_mix, in_use)
         else:
             ratings_ask(missing)  # the next run stands on them
         is_migration = inputs.kind == Scenario.Kind.MIGRATION
         (migration_check if is_migration else check_problem)(problem)
-        plan = plan_question(problem, table, inputs.params) if is_migration else None
+        plan = plan_question(problem, table, facts, inputs.params) if is_migration else None
     context.report(0.9, "store")
     frame = json.loads(json.dumps(result_frame(inputs, problem, table, trace)))
     return Worked(value_pack(Prepared(problem, frame, plan)))

@@ -7,7 +7,7 @@ Values in, values out.
 
 import math
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, timedelta
 
@@ -106,6 +106,7 @@ def problem_of(snapshot: FleetSnapshot, question: Question) -> PlanProblem:
     """
     ground = _Ground(snapshot, question)
     params = question.params
+    ground.names_check()
     return PlanProblem(
         periods=tuple(month_label(month) for month in question.months),
         sites=tuple(ground.sites()),
@@ -174,6 +175,19 @@ class _Ground:
         if not re.fullmatch(r"\d{4}-(0[1-9]|1[0-2])", month) or month > labels[-1]:
             raise ValueError(f"month {month!r} does not lie in {labels[0]} to {labels[-1]}")
         return labels.index(month) if month in labels else 0
+
+    def names_check(self) -> None:
+        """Raise ValueError if a parameter names a site, a host type or a service that is not asked about."""
+        params, snapshot = self._params, self._snapshot
+        asked = {s.slug for at, s in enumerate(snapshot.services) if self._question.in_scope[at]}
+        for what, named, known in (
+            ("tariffs: site", [one.site for one in params.tariffs], {place.site for place in self.places}),
+            ("prices: host type", [one.kind for one in params.prices], set(self._known.tolist())),
+            ("must_leave: service", [one.service for one in params.must_leave], asked),
+        ):
+            unknown = [name for name in named if name not in known]
+            if unknown:
+                raise ValueError(f"{what} {unknown[0]!r} is not part of the question")
 
     # --- sites, kinds, services ---------------------------------------------------------------------------------------
     def sites(self) -> Iterator[SiteValues]:
@@ -348,16 +362,19 @@ class _Ground:
     # --- limits -------------------------------------------------------------------------------------------------------
     def limits(self) -> Iterator[LimitValues]:
         """Return what hosts share: the room of each place, then nodes of power and cooling after any failure."""
-        caps = self._caps()
+        caps = self._caps(self._months)
         yield from self._rooms(caps)
         snapshot = self._snapshot
         yield from self._nodes(POWER, snapshot.power, snapshot.kind_apparent_va, "VA", caps)
         yield from self._nodes(COOLING, snapshot.cooling, snapshot.kind_power_w, "W", caps)
 
-    def _caps(self) -> IntArray:
-        """Return how many hosts of each kind the racks of each place would take, empty and alone, int64[L, K]. [-]"""
+    def _caps(self, months: Sequence[date]) -> IntArray:
+        """Return how many hosts of each kind the racks take that are open in one of some months, int64[L, K]. [-]
+
+        By place, each kind alone, the racks empty.
+        """
         snapshot, inside = self._snapshot, self._racks_place >= 0
-        is_open = snapshot.rack_open(self._months[0]) & inside
+        is_open = np.logical_or.reduce([snapshot.rack_open(month) for month in months]) & inside
         tree = snapshot.power.on(self._months[0], len(inside))
         feeds_va = rack_limits(tree) if len(snapshot.power.slugs) else np.full(len(inside), np.inf)
         caps = np.zeros((len(self.places), len(snapshot.kinds)), dtype=np.int64)
@@ -369,8 +386,10 @@ class _Ground:
                         feeds_va / kind.apparent_va,
                         snapshot.rack_cooling_limit_w / kind.power_w,
                         snapshot.rack_height_u / kind.height_u,
-                        snapshot.rack_weight_limit_kg / kind.weight_kg if kind.weight_kg else np.inf * is_open,
-                        snapshot.rack_ports / kind.ports if kind.ports else np.inf * is_open,
+                        snapshot.rack_weight_limit_kg / kind.weight_kg
+                        if kind.weight_kg
+                        else np.full(len(is_open), np.inf),
+                        snapshot.rack_ports / kind.ports if kind.ports else np.full(len(is_open), np.inf),
                     ],
                     axis=0,
                 )
@@ -384,7 +403,13 @@ class _Ground:
         return caps
 
     def _rooms(self, caps: IntArray) -> Iterator[LimitValues]:
-        """Return the room of each place: a host takes the share of it that it would take among its likes."""
+        """Return the room of each place: a host takes the share of it that it would take among its likes.
+
+        Racks that open or close within the horizon are room in their months only: by the kind that loses most.
+        """
+        by_month = np.stack([self._caps([month]) for month in self._months])
+        whole = np.broadcast_to(caps, by_month.shape)
+        opened = np.divide(by_month, whole, out=np.ones(by_month.shape), where=whole > 0).min(axis=2)
         for at, place in enumerate(self.places):
             shares = {
                 k: 1.0 / caps[at, k] if caps[at, k] else 2.0  # one that no rack takes never fits
@@ -394,7 +419,7 @@ class _Ground:
             stands = sum(share * self._standing[:, at, k] for k, share in shares.items())
             yield LimitValues(
                 slug=f"room {place.slug}",
-                limit=tuple(np.maximum(1.0, np.broadcast_to(stands, len(self._months))).tolist()),
+                limit=tuple(np.maximum(opened[:, at], np.broadcast_to(stands, len(self._months))).tolist()),
                 uses=tuple(self._use(place.slug, k, share) for k, share in shares.items()),
                 constraint=ROOM,
                 object=place.slug,

@@ -2,12 +2,14 @@
 
 from collections import defaultdict
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import dataclass, fields, replace
+from decimal import Decimal
 
 import numpy as np
 
 from fleet.models import Gate, HostType
 from fleet.models.hosts import Currency
+from scenarios.forecast import STATED_MEAN_RATIO
 from scenarios.futures import future_expected
 from scenarios.grounds import Question, Rates, problem_of
 from scenarios.plan_steps import PlanQuestion
@@ -17,12 +19,25 @@ from scenarios.planning.problem import DECODE, PREFILL, WHOLE, PlanProblem, prob
 from scenarios.plans import Problem
 from scenarios.ratings import RatingTable
 
-MEAN_RATIO = 0.7
-"""Mean demand over that of the busiest hour where there is no history: between DeepSeek's day (0.82) and ServeGen's
-largest series (0.37). An assumption; it scales energy and tokens, not hosts."""
+Gates = dict[tuple[str, str], list[tuple[str, str, str]]]
+"""Gate, state and owner of each pair of family and chip."""
 
 
-def plan_question(problem: Problem, table: RatingTable, params: Mapping[str, object]) -> PlanQuestion:
+@dataclass(frozen=True, eq=False)
+class PlanFacts:
+    """What a plan takes from the fleet beside its snapshot: money of host types and gates of readiness."""
+
+    prices: tuple[tuple[str, Decimal | None, str], ...]
+    gates: Gates
+
+
+def plan_facts() -> PlanFacts:
+    """Read prices and gates as they are now."""
+    prices = tuple(HostType.objects.values_list("slug", "price", "currency"))
+    return PlanFacts(prices=prices, gates=_gates())
+
+
+def plan_question(problem: Problem, table: RatingTable, facts: PlanFacts, params: Mapping[str, object]) -> PlanQuestion:
     """Return the question of a migration plan.
 
     Parameters
@@ -39,13 +54,13 @@ def plan_question(problem: Problem, table: RatingTable, params: Mapping[str, obj
     ValueError
         If they name what is not there, or a month beyond the horizon.
     """
-    read = plain_read(MigrationParams, params, place="params")
+    read = params_in_currency(plain_read(MigrationParams, params, place="params"), set(params))
     snapshot = problem.snapshot
     asked = Question(
         months=problem.months,
         rates=_rates(problem, table, split=read.split),
         demand_tok_s=future_expected(problem).demand_tok_s,
-        mean_ratio=np.full(len(snapshot.services), MEAN_RATIO),
+        mean_ratio=np.full(len(snapshot.services), STATED_MEAN_RATIO),
         input_ratio=np.array([mix.input_tok / mix.output_tok for mix in table.mixes]),
         allowed=problem.allowed,
         homegrown=problem.homegrown,
@@ -54,9 +69,9 @@ def plan_question(problem: Problem, table: RatingTable, params: Mapping[str, obj
         hold_months=problem.dual_run_months,
         seed=problem.seed,
         params=read,
-        price=_prices(read),
+        price=_prices(facts, read),
     )
-    made = _with_gates(problem_of(snapshot, asked), problem)
+    made = _with_gates(problem_of(snapshot, asked), problem, facts.gates)
     problem_check(made)
     return PlanQuestion(problem=made, months=problem.months, front_points=read.pareto_points)
 
@@ -74,22 +89,29 @@ def _rates(problem: Problem, table: RatingTable, *, split: bool) -> dict[str, Ra
     return rates
 
 
-def _prices(params: MigrationParams) -> dict[str, float]:
+def params_in_currency(params: MigrationParams, named: set[str]) -> MigrationParams:
+    """Return parameters whose defaults of money, which are in yuan, are in the scenario's currency."""
+    if params.currency == Currency.CNY:
+        return params
+    money = [one.name for one in fields(params) if one.metadata["unit"].startswith("money") and one.name not in named]
+    return replace(params, **{name: getattr(params, name) / params.cny_per_usd for name in money})
+
+
+def _prices(facts: PlanFacts, params: MigrationParams) -> dict[str, float]:
     """Return the price of each host type that has one, in the scenario's currency."""
     in_cny: dict[str, float] = {Currency.CNY: 1.0, Currency.USD: params.cny_per_usd}
     return {
         slug: float(price) * in_cny[currency] / in_cny[params.currency]
-        for slug, price, currency in HostType.objects.values_list("slug", "price", "currency")
+        for slug, price, currency in facts.prices
         if price is not None
     }
 
 
-def _with_gates(made: PlanProblem, problem: Problem) -> PlanProblem:
+def _with_gates(made: PlanProblem, problem: Problem, said: Gates) -> PlanProblem:
     """Return the problem with what each homegrown way still waits for, in words."""
     chips = {kind.slug: kind.chip for kind in problem.snapshot.kinds}
     models = {service.slug: service.model for service in problem.snapshot.services}
     homegrown = {kind.slug for kind in made.kinds if kind.homegrown}
-    said = _gates()
     return replace(
         made,
         rates=tuple(
@@ -99,10 +121,6 @@ def _with_gates(made: PlanProblem, problem: Problem) -> PlanProblem:
             for rate in made.rates
         ),
     )
-
-
-Gates = dict[tuple[str, str], list[tuple[str, str, str]]]
-"""Gate, state and owner of each pair of family and chip."""
 
 
 def _gates() -> Gates:

@@ -61,7 +61,8 @@ class PlanQuestion:
 class PlanFound:
     """What a step leaves: the plan, and of the best one the problem that it answers, its replicas and its racks.
 
-    The problem is the question's with as much room as the racks really have.
+    The problem is the question's with as much room as the racks really have; `turn_by_clock`: whether the time limit
+    ended a plan that said how much that is.
     """
 
     answer: MigrationAnswer | None = None
@@ -70,12 +71,14 @@ class PlanFound:
     racking: Racking | None = None
     most: MostShare | None = None
     point: ParetoPoint | None = None
+    turn_by_clock: bool = False
 
     @property
     def by_clock(self) -> bool:
         """Whether the time limit ended a solve: then another run may find another plan."""
         answer = self.answer if self.point is None else self.point.answer
-        return answer is not None and answer.solver.stopped_by_clock
+        is_cut = answer is not None and answer.solver.stopped_by_clock
+        return is_cut or self.turn_by_clock or (self.most is not None and self.most.by_clock)
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,10 +103,11 @@ def plan_part(question: PlanQuestion, part: str, snapshot: FleetSnapshot, hold: 
     problem, stop = question.problem, hold.should_stop
     if part == BEST:
         return _best(question, snapshot, hold)
-    problem = _looser(problem)
+    if part != BARE:  # what safety costs is a difference to the best plan: found as closely
+        problem = _looser(problem)
     hold.show(f"{part} plan")
     if part == MOST:
-        return PlanFound(most=share_most(replace(problem, floors=()), should_stop=stop))
+        return PlanFound(most=share_most(replace(problem, floors=()), memory=hold.memory, should_stop=stop))
     if part in {BARE, FREE}:
         rules = replace(problem.rules, shadow_ratio=0.0, rollback_ratio=0.0) if part == BARE else problem.rules
         other = replace(problem, rules=rules, floors=() if part == FREE else problem.floors)
@@ -114,20 +118,21 @@ def plan_part(question: PlanQuestion, part: str, snapshot: FleetSnapshot, hold: 
 
 def _best(question: PlanQuestion, snapshot: FleetSnapshot, hold: Hold) -> PlanFound:
     """Plan, put the hosts into racks, and plan again with less room where racks took fewer."""
-    problem, memory = question.problem, hold.memory or Memory()
+    problem, memory, by_clock = question.problem, hold.memory or Memory(), False
     for turn in range(RACKED_MOST):
         answer = plan_migration(
             problem, memory=memory.under(f"turn {turn}"), should_stop=hold.should_stop, on_stage=hold.show
         )
+        by_clock |= answer.solver.stopped_by_clock
         if not answer.is_plan:
-            return PlanFound(answer, problem)
+            return PlanFound(answer, problem, turn_by_clock=by_clock)
         hold.show("racks")
         racking = plan_rack(snapshot, problem, answer, question.months)
         if not racking.homeless or turn == RACKED_MOST - 1:
             break
         problem = problem_tightened(problem, racking)
     hold.show("replicas")
-    return PlanFound(answer, problem, replicas_round(problem, answer), racking)
+    return PlanFound(answer, problem, replicas_round(problem, answer), racking, turn_by_clock=by_clock)
 
 
 def _looser(problem: PlanProblem) -> PlanProblem:

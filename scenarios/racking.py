@@ -17,7 +17,7 @@ from fleet.room import Room
 from fleet.snapshot import FleetSnapshot, FloatArray, IntArray
 from fleet.trees import TreeLoads, tree_loads
 from scenarios.planning.plan import MigrationAnswer
-from scenarios.planning.problem import PlanProblem
+from scenarios.planning.problem import LimitValues, PlanProblem, Series
 
 SLACK = 1e-6  # of a limit: what rounding may add
 NEAREST_NODES = 12  # shown of each month
@@ -92,19 +92,29 @@ def plan_rack(
 
 
 def problem_tightened(problem: PlanProblem, racking: Racking) -> PlanProblem:
-    """Return the problem with less room in each place whose hosts found no rack: by the share that those would take."""
+    """Return the problem with less room where and when hosts found no rack: by the share of the room that they take.
+
+    Hosts that stand keep their room.
+    """
     rooms = {limit.object: limit for limit in problem.limits if limit.constraint == "room"}
-    missing: dict[str, float] = defaultdict(float)
+    shares = {(room.object, use.kind): use.amount for room in rooms.values() for use in room.uses}
+    missing: dict[tuple[str, str], float] = defaultdict(float)
     for row in racking.homeless:
-        share = next((use.amount for use in rooms[row.place].uses if use.kind == row.kind), 1.0)
-        missing[row.place] = max(missing[row.place], share * row.hosts)
+        missing[row.place, row.month] += shares.get((row.place, row.kind), 1.0) * row.hosts
+    standing: dict[str, FloatArray] = defaultdict(lambda: np.zeros(len(problem.periods)))
+    for held in problem.standing:
+        standing[held.place] += shares.get((held.place, held.kind), 0.0) * np.array(problem.at(held.hosts))
+
+    def less(room: LimitValues) -> Series:
+        return tuple(
+            max(min(most, float(standing[room.object][at])), most - missing[room.object, month])
+            for at, (month, most) in enumerate(zip(problem.periods, problem.at(room.limit), strict=True))
+        )
+
     return replace(
         problem,
         limits=tuple(
-            replace(limit, limit=tuple(max(0.0, most - missing[limit.object]) for most in limit.limit))
-            if limit.constraint == "room"
-            else limit
-            for limit in problem.limits
+            replace(limit, limit=less(limit)) if limit.constraint == "room" else limit for limit in problem.limits
         ),
     )
 

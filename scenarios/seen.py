@@ -68,7 +68,9 @@ def services_seen(user: Account) -> tuple[str, ...]:
 # --- rows -------------------------------------------------------------------------------------------------------------
 def scenarios_seen(rows: QuerySet[Scenario], user: Account) -> QuerySet[Scenario]:
     """Return the scenarios that ask about nothing but services of the account's regions."""
-    return rows if region_limit(user) is None else rows.filter(NamesWithin("services", services_seen(user)))
+    if region_limit(user) is None:
+        return rows
+    return _params_within(rows.filter(NamesWithin("services", services_seen(user))), "params", user)
 
 
 def schedules_seen(rows: QuerySet[Schedule], user: Account) -> QuerySet[Schedule]:
@@ -85,7 +87,41 @@ def runs_seen(rows: QuerySet[Run], user: Account) -> QuerySet[Run]:
         return rows
     asked = NamesWithin(KeyTransform("services", "inputs"), services_seen(user))
     of_schedule = Q(schedule__isnull=True) | Q(schedule__scenario__in=_scenarios(user))
-    return rows.filter(asked, of_schedule, scenario__in=_scenarios(user))
+    return _params_within(rows.filter(asked, of_schedule, scenario__in=_scenarios(user)), "inputs__params", user)
+
+
+PARAMS_NAME = {
+    "floors": {"region": "region"},
+    "offers": {"site": "site"},
+    "tariffs": {"site": "site"},
+    "order": {"first": "service", "then": "service"},
+    "must_leave": {"service": "service"},
+}
+"""What lists of parameters name: fields, and what they are."""
+
+
+def _params_within(rows: QuerySet[Rows], path: str, user: Account) -> QuerySet[Rows]:
+    """Return the rows whose parameters name nothing that the account does not see."""
+    naming = Q()
+    for name in PARAMS_NAME:
+        naming |= Q(**{f"{path}__{name}__isnull": False})
+    known = {
+        "region": set(regions_seen(user)),
+        "site": set(rows_seen(Site.objects.all(), user).values_list("slug", flat=True)),
+        "service": set(services_seen(user)),
+    }
+    beyond = [pk for pk, params in rows.filter(naming).values_list("pk", path) if _names_beyond(params, known)]
+    return rows.exclude(pk__in=beyond) if beyond else rows
+
+
+def _names_beyond(params: Mapping[str, Any], known: Mapping[str, set[str]]) -> bool:
+    """Whether parameters name a place or a service that is not known; an empty name is all of them."""
+    return any(
+        row.get(field) and row[field] not in known[what]
+        for name, named in PARAMS_NAME.items()
+        for row in params.get(name) or ()
+        for field, what in named.items()
+    )
 
 
 def reports_seen(rows: QuerySet[Report], user: Account) -> QuerySet[Report]:

@@ -11,6 +11,7 @@ import numpy as np
 
 from scenarios.planning.accounts import answer_of
 from scenarios.planning.conflicts import WORDS
+from scenarios.planning.memory import Memory
 from scenarios.planning.migration import plan_migration, polish
 from scenarios.planning.migration_program import MigrationProgram
 from scenarios.planning.plan import FEASIBLE, INFEASIBLE, NO_PLAN, ConflictRow, MigrationAnswer, SolverNote
@@ -213,16 +214,6 @@ def _short_mtok(problem: PlanProblem, answer: MigrationAnswer) -> float:
     )
 
 
-def safety_cost(problem: PlanProblem, answer: MigrationAnswer, *, should_stop: Stop = never) -> float | None:
-    """Return what shadow and reserve cost: the plan less the best plan of the same problem without either. [money]
-
-    None where there is no plan without them either. Both plans are within the solver's gap, and so is the difference.
-    """
-    rules = replace(problem.rules, shadow_ratio=0.0, rollback_ratio=0.0)
-    bare = plan_migration(replace(problem, rules=rules), should_stop=should_stop)
-    return _cost(answer) - _cost(bare) if bare.is_plan and answer.is_plan else None
-
-
 # --- share over cost --------------------------------------------------------------------------------------------------
 @dataclass(frozen=True, slots=True)
 class ParetoPoint:
@@ -292,9 +283,10 @@ class MostShare:
     share_ratio: float  # [-]
     bound_ratio: float  # none is above [-]
     point: FloatArray | None
+    by_clock: bool = False  # the time limit ended the search
 
 
-def share_most(problem: PlanProblem, *, should_stop: Stop = never) -> MostShare:
+def share_most(problem: PlanProblem, *, memory: Memory | None = None, should_stop: Stop = never) -> MostShare:
     """Return the largest share of homegrown tokens in the last period that its requirements allow."""
     problem_check(problem)
     program = MigrationProgram(problem)
@@ -305,10 +297,10 @@ def share_most(problem: PlanProblem, *, should_stop: Stop = never) -> MostShare:
             total += weight * float(program.facts.demand[service.slug][-1])
     if not total:
         return MostShare(0.0, 0.0, None)
-    found = _search(program, should_stop).best(cost / total)
+    found = _search(program, should_stop).best(cost / total, memory=memory)
     if found.values is None:
-        return MostShare(0.0, 0.0 if found.is_infeasible else min(1.0, -found.bound), None)
-    return MostShare(-found.objective, min(1.0, -found.bound), found.values)
+        return MostShare(0.0, 0.0 if found.is_infeasible else min(1.0, -found.bound), None, found.by_clock)
+    return MostShare(-found.objective, min(1.0, -found.bound), found.values, found.by_clock)
 
 
 def _search(program: MigrationProgram, should_stop: Stop) -> Search:
@@ -341,6 +333,7 @@ def pareto_point(
     asked_ratio: float | None,
     *,
     most: MostShare | None = None,
+    memory: Memory | None = None,
     should_stop: Stop = never,
 ) -> ParetoPoint:
     """Return the plan with one floor on all tokens of the last period in place of the problem's, or with none.
@@ -351,12 +344,14 @@ def pareto_point(
         The floor; None: no floor. [-]
     most : MostShare, optional
         Where to begin if a search from nothing finds no plan in its time.
+    memory : Memory, optional
+        Stages that an earlier call for the same point has finished.
     """
     floors: tuple[FloorValues, ...] = ()
     if asked_ratio is not None:
         floors = (FloorValues(ratio=asked_ratio, period=len(problem.periods) - 1, basis=TOKENS),)
     asked = replace(problem, floors=floors)
-    answer = plan_migration(asked, should_stop=should_stop)
+    answer = plan_migration(asked, memory=memory, should_stop=should_stop)
     known = most if most is not None and (asked_ratio or 0.0) <= most.share_ratio else None
     if answer.status == NO_PLAN and known is not None and known.point is not None:
         answer = _plan_from(asked, known.point, should_stop)

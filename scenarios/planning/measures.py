@@ -41,7 +41,7 @@ class Inputs:
     compute_flop_s : mapping of kind to float
         Effective compute of a host. [flop/s]
     bare_cost : float, optional
-        Discounted cost of the best plan without shadow and reserve (`comparisons.safety_cost`). [money]
+        Discounted cost of the best plan without shadow and reserve. [money]
     left_ratio : mapping of kind to float
         Event: the share of each kind's hosts that is left after it. [-]
     """

@@ -126,16 +126,18 @@ def _search(
     )
     extra: tuple[Row, ...] = ()
     start: FloatArray | None = None
+    by_clock = False
     for at, aim in enumerate(_aims(program)):
         if not aim.any():
             continue
         found = search.best(aim, extra=extra, start=start, memory=memory.under(f"aim {at}"))
+        by_clock |= found.by_clock
         if found.values is None:
             return found, extra
         extra += ((aim, found.objective + KEPT_RATIO * max(1.0, abs(found.objective))),)
         start = found.values
     last = search.best(program.money, constant=program.constant, extra=extra, start=start, memory=memory.under("money"))
-    return last, extra
+    return replace(last, by_clock=last.by_clock or by_clock), extra
 
 
 def _note(program: MigrationProgram, found: Found) -> SolverNote:

@@ -128,7 +128,9 @@ class MigrationParams:
     must_leave: tuple[MustLeaveParam, ...] = given("Services that must leave their GPUs.", default=())
     prices: tuple[PriceParam, ...] = given("Prices of host types.", default=())
     tariffs: tuple[TariffParam, ...] = given("Energy of sites.", default=())
-    currency: str = given("Currency of all money.", default="CNY", choices=("CNY", "USD"))
+    currency: str = given(
+        "Currency of all money; defaults are in yuan and converted.", default="CNY", choices=("CNY", "USD")
+    )
     cny_per_usd: float = given("Rate of exchange.", unit="CNY/USD", default=CNY_PER_USD, least=0.1, most=100.0)
     price_unknown: float = given(
         "Of a new host of a type whose price nobody says. An assumption.",

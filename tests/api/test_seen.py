@@ -1,8 +1,10 @@
 """What an account sees that is limited to regions, and what it does not learn about the rest."""
 
+import json
 from datetime import UTC, date, datetime
 
 import pytest
+from django.contrib.auth.models import User
 from django.db import connection
 from django.test.utils import CaptureQueriesContext
 
@@ -27,6 +29,7 @@ from tests.api.conftest import SCENARIO, TRACE, assert_problem, client_of, uploa
 from tests.api.rows import body_new, region_fill
 
 LOCAL = [entry for entry in INVENTORY.values() if entry.regions]
+SCENARIO_ROW = {"name": "q", "kind": "migration", "starts_on": date(2027, 1, 1), "ends_on": date(2027, 6, 1)}
 GLOBAL = [entry for entry in INVENTORY.values() if not entry.regions]
 
 
@@ -239,6 +242,37 @@ def test_a_question_is_seen_by_who_sees_every_service_that_it_asks_about(world, 
     assert_problem(northern.post(f"{path}runs/"), 404)
     body = {"name": "x", "scenario": hidden.pk, "cron": "0 7 * * 1"}
     assert "no scenario" in assert_problem(northern.post("/api/v1/schedules/", body), 400)["detail"]
+
+
+@pytest.mark.parametrize(
+    "params",
+    [
+        {"floors": [{"ratio": 0.5, "month": "2027-03", "region": "{south}"}]},
+        {"tariffs": [{"site": "{site}", "tariff_per_kwh": 1.0}]},
+        {"offers": [{"kind": "k", "hosts": 1, "month": "2027-03", "site": "{site}"}]},
+        {"must_leave": [{"service": "{service}", "month": "2027-03"}]},
+        {"order": [{"first": "{own}", "then": "{service}"}]},
+    ],
+    ids=lambda params: next(iter(params)),
+)
+def test_a_question_whose_parameters_name_what_lies_elsewhere_is_not_seen(world, northern, params):
+    own, service = world["north"]["services"][0].slug, world["south"]["services"][0].slug
+    filled = {"south": "south", "site": world["south"]["sites"][0].slug, "service": service, "own": own}
+    user = User.objects.get(username="northern")
+
+    def asked(params):
+        made = Scenario.objects.create(**SCENARIO_ROW, services=[own], params=params)
+        run = Run.objects.create(scenario=made, inputs={"services": [own], "params": params}, inputs_digest="d", seed=1)
+        return made, run
+
+    text = json.dumps(params)
+    for name, value in filled.items():
+        text = text.replace(f"{{{name}}}", value)
+    hidden, shown = asked(json.loads(text)), asked({"waves_most": 2, "floors": [{"ratio": 0.5, "month": "2027-03"}]})
+    assert set(scenarios_seen(Scenario.objects.all(), user)) == {shown[0]}
+    assert set(runs_seen(Run.objects.all(), user)) == {shown[1]}
+    assert northern.get(f"/api/v1/scenarios/{hidden[0].pk}/").status_code == 404
+    assert northern.get(f"/api/v1/runs/{hidden[1].pk}/").status_code == 404
 
 
 def test_whose_result_a_run_reuses_is_told_to_who_sees_that_run(world, northern):

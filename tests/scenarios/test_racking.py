@@ -9,9 +9,16 @@ import pytest
 from scenarios.demand import months_list
 from scenarios.grounds import Question, Rates, problem_of
 from scenarios.planning.migration import plan_migration
-from scenarios.planning.params import FloorParam, MigrationParams, OfferParam
+from scenarios.planning.params import (
+    FloorParam,
+    MigrationParams,
+    MustLeaveParam,
+    OfferParam,
+    PriceParam,
+    TariffParam,
+)
 from scenarios.planning.problem import problem_check
-from scenarios.racking import plan_rack, problem_tightened
+from scenarios.racking import Homeless, Racking, plan_rack, problem_tightened
 from tests.factories import START, delivery_fact, kind_fact, service_fact, snapshot
 
 KINDS = (
@@ -142,7 +149,8 @@ def test_a_place_that_was_thought_larger_is_planned_smaller():
         ("2027-03", "own", 1)
     ]
     smaller = problem_tightened(problem, racking)
-    assert smaller.limits[0].limit[0] < problem.limits[0].limit[0]
+    assert smaller.limits[0].limit[2] < problem.limits[0].limit[2]
+    assert smaller.limits[0].limit[1] == problem.limits[0].limit[1]
 
 
 def test_a_month_beyond_the_horizon_is_refused():
@@ -156,3 +164,51 @@ def test_a_ban_on_use_takes_the_hosts_out_from_its_month():
 
     snap = replace(fleet(), policies=(PolicyFact("ban", "h20-96", "use", date(2027, 3, 1), None, region="", site=""),))
     assert problem_of(snap, question(snap)).standing[0].hosts == (24.0, 24.0, 0.0, 0.0)
+
+
+@pytest.mark.parametrize("month", ["2027-13", "2027-1x", "2027-00", "27-01"])
+def test_a_month_that_does_not_exist_is_refused(month):
+    snap = fleet()
+    with pytest.raises(ValueError, match="does not lie in"):
+        problem_of(snap, question(snap, floors=(FloorParam(ratio=0.5, month=month),)))
+
+
+@pytest.mark.parametrize(
+    "params",
+    [
+        {"tariffs": (TariffParam(site="nowhere", tariff_per_kwh=1.0),)},
+        {"prices": (PriceParam(kind="nothing", price=1.0),)},
+        {"must_leave": (MustLeaveParam(service="nobody", month="2027-02"),)},
+    ],
+    ids=lambda params: next(iter(params)),
+)
+def test_a_name_that_is_not_there_is_refused(params):
+    snap = fleet()
+    with pytest.raises(ValueError, match="is not part of the question"):
+        problem_of(snap, question(snap, **params))
+
+
+def test_racks_that_open_within_the_horizon_are_room_from_their_month():
+    snap = fleet(hosts={("dc01", "gpu"): 4})
+    first = snap.rack_first_day.copy()
+    first[2:] = date(2027, 3, 1).toordinal()
+    room = next(
+        limit
+        for limit in problem_of(replace(snap, rack_first_day=first), question(snap)).limits
+        if limit.constraint == "room"
+    )
+    assert room.limit == pytest.approx((0.5, 0.5, 1.0, 1.0))
+    assert {use.kind: use.amount for use in room.uses} == pytest.approx({"gpu": 1 / 28, "own": 1 / 16})
+
+
+def test_room_is_taken_off_in_its_month_and_not_from_hosts_that_stand():
+    snap = fleet(hosts={("dc01", "gpu"): 14})
+    problem = problem_of(snap, question(snap))
+    homeless = tuple(
+        Homeless(month="2027-03", place="dc01/h1", kind=kind, hosts=hosts, constraint="power", object="")
+        for kind, hosts in (("own", 4), ("gpu", 7))
+    )
+    less = problem_tightened(problem, Racking((), homeless, (), ()))
+    assert less.limits[0].limit == pytest.approx((1.0, 1.0, 0.5, 1.0))
+    more = (replace(homeless[0], hosts=400),)
+    assert problem_tightened(problem, Racking((), more, (), ())).limits[0].limit[2] == pytest.approx(14 / 28)

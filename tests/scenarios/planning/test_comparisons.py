@@ -14,11 +14,11 @@ from scenarios.planning.comparisons import (
     pareto,
     pareto_point,
     plan_nothing,
-    safety_cost,
     share_most,
     shares_asked,
 )
 from scenarios.planning.greedy import plan_greedy
+from scenarios.planning.measures import Inputs, measures
 from scenarios.planning.migration import plan_migration
 from scenarios.planning.plan import NO_PLAN, MigrationAnswer, SolverNote
 from scenarios.planning.problem import (
@@ -199,10 +199,10 @@ def test_safety_costs_the_energy_of_copies_and_what_waits_for_them():
     copies = sum(row.shadow_hosts for row in answer.loads)
     assert copies == pytest.approx(1.0)
     bare = replace(problem, rules=RuleValues(reserve_ratio=0.0))
-    assert safety_cost(problem, answer) == pytest.approx(
-        answer.solver.objective - plan_migration(bare).solver.objective
-    )
-    assert safety_cost(problem, answer) > 0
+    bare_cost = plan_migration(bare).solver.objective
+    found = {row.name: row.value for row in measures(problem, answer, Inputs(bare_cost=bare_cost)) if not row.period}
+    assert found["safety_cost"] == pytest.approx(answer.solver.objective - bare_cost)
+    assert found["safety_cost"] > 0
 
 
 # --- share over cost --------------------------------------------------------------------------------------------------
