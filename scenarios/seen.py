@@ -110,7 +110,8 @@ def _params_within(rows: QuerySet[Rows], path: str, user: Account) -> QuerySet[R
         "site": set(rows_seen(Site.objects.all(), user).values_list("slug", flat=True)),
         "service": set(services_seen(user)),
     }
-    beyond = [pk for pk, params in rows.filter(naming).values_list("pk", path) if _names_beyond(params, known)]
+    asked = rows.model._default_manager.filter(naming)  # all: `rows` may be part of another query
+    beyond = [pk for pk, params in asked.values_list("pk", path) if _names_beyond(params, known)]
     return rows.exclude(pk__in=beyond) if beyond else rows
 
 
