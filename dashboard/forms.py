@@ -14,7 +14,7 @@ from django.utils import timezone
 from accelerator import PROFILES, chips_load, models_load
 from accelerator.accuracy import SCHEMES
 from dashboard.accuracy import AccuracyChoice, choices_of
-from dashboard.param_fields import LISTS, PREFIX, param_fields, param_initial, param_values
+from dashboard.param_fields import LISTS, PREFIX, param_fields, param_initial, param_name, param_values
 from dashboard.ratings import RatingChoice, choice_defaults
 from fleet.access import region_limit, rows_seen
 from fleet.models import Service
@@ -22,6 +22,7 @@ from fleet.models.versioned import DAY_FIRST, DAY_LAST, check_day
 from scenarios.accuracy import SCHEME
 from scenarios.checks import check_scenario, check_schedule
 from scenarios.models import Scenario, Schedule, Trace
+from scenarios.planning.params import PARAMS
 from scenarios.seen import seen
 
 
@@ -172,8 +173,10 @@ class ScenarioForm(forms.ModelForm):
         trace.queryset = seen(Trace.objects.defer("arrays", "mix"), user)
         trace.empty_label = "none: the services' built-in profiles"
         self.initial.setdefault("version", self.instance.version if self.instance.pk else None)
-        self.fields.update(param_fields())
-        self.initial.update(param_initial(self.instance.params))
+        for kind in PARAMS:
+            self.fields.update(param_fields(kind))
+        if self.instance.kind in PARAMS:
+            self.initial.update(param_initial(self.instance.kind, self.instance.params))
 
     @property
     def fields_general(self) -> list[forms.BoundField]:
@@ -181,9 +184,13 @@ class ScenarioForm(forms.ModelForm):
         return [field for field in self if not field.name.startswith(PREFIX)]
 
     @property
-    def fields_migration(self) -> list[forms.BoundField]:
-        """What a migration takes besides."""
-        return [field for field in self if field.name.startswith(PREFIX)]
+    def fields_of_kinds(self) -> list[tuple[str, str, list[forms.BoundField]]]:
+        """What each kind of question takes besides: the kind, its label, its fields."""
+        labels = dict(Scenario.Kind.choices)
+        return [
+            (kind, labels[kind], [field for field in self if field.name.startswith(param_name(kind, ""))])
+            for kind in PARAMS
+        ]
 
     def clean_trace_file(self) -> UploadedFile | None:
         """Refuse what is too large before anything reads it."""
@@ -198,21 +205,21 @@ class ScenarioForm(forms.ModelForm):
         values = self.cleaned_data
         if not values.get("services") and "services" not in self.errors and region_limit(self.user) is not None:
             self.add_error("services", "Name them: your account sees some regions only, and no question about all.")
-        params = param_values(values) if values.get("kind") == Scenario.Kind.MIGRATION else {}
+        params = param_values(values["kind"], values) if values.get("kind") in PARAMS else {}
         self.instance.params = params
         if values.get("kind") and values.get("starts_on") and values.get("ends_on"):
             try:
                 check_scenario({**values, "params": params})
             except ValidationError as error:
-                self._say(error)
+                self._say(error, values["kind"])
         return values
 
-    def _say(self, error: ValidationError) -> None:
+    def _say(self, error: ValidationError, kind: str) -> None:
         """Show each message at its field; of the parameters at the one that it names."""
         for name, texts in error.message_dict.items():
             for text in texts:
-                place = PREFIX + text.removeprefix("params.").split(":")[0]
-                shown = name if name != "params" else place if place in self.fields else LISTS
+                place, lists = (param_name(kind, one) for one in (text.removeprefix("params.").split(":")[0], LISTS))
+                shown = name if name != "params" else place if place in self.fields else lists
                 self.add_error(shown if shown in self.fields else None, text)
 
 

@@ -1,4 +1,4 @@
-"""Fields of a form for what a kind of scenario takes besides: one a parameter, with meaning, unit and default."""
+"""Fields of a form for what each kind of scenario takes besides: one a parameter, with meaning, unit and default."""
 
 import tomllib
 from collections.abc import Mapping
@@ -8,54 +8,61 @@ from typing import Any, get_args, get_type_hints
 from django import forms
 from django.core.exceptions import ValidationError
 
-from scenarios.planning.params import MigrationParams
+from scenarios.planning.params import PARAMS
 
 PREFIX = "param_"
-LISTS = "param_lists"
-LISTS_HELP = (
-    "Floors, offers, order, must_leave, prices and tariffs as TOML, such as [[floors]] with ratio = 0.5 and "
-    'month = "2028-01" on lines of their own. Empty: none.'
-)
+LISTS = "lists"
+LISTS_EXAMPLE = '[[offers]] with kind, hosts and month = "2028-01"'
 
 
-def param_fields() -> dict[str, forms.Field]:
-    """Return the fields by name, empty ones stand for the default."""
+def param_name(kind: str, name: str) -> str:
+    """Return the name of a kind's field for a parameter; `LISTS` for that of all its lists."""
+    return f"{PREFIX}{kind}_{name}"
+
+
+def param_fields(kind: str) -> dict[str, forms.Field]:
+    """Return the fields of a kind by name, empty ones stand for the default."""
     made: dict[str, forms.Field] = {}
-    for one in fields(MigrationParams):
-        field = _field(one, get_type_hints(MigrationParams)[one.name])
+    lists, hints = [], get_type_hints(PARAMS[kind])
+    for one in fields(PARAMS[kind]):
+        field = _field(one, hints[one.name])
         if field is not None:
-            made[PREFIX + one.name] = field
-    made[LISTS] = forms.CharField(
-        required=False, label="Floors, offers, prices", help_text=LISTS_HELP, widget=forms.Textarea(attrs={"rows": 6})
-    )
+            made[param_name(kind, one.name)] = field
+        else:
+            lists.append(one.name)
+    if lists:
+        told = f"{', '.join(lists)} as TOML, such as {LISTS_EXAMPLE} on lines of their own. Empty: none."
+        label, box = ", ".join(lists).replace("_", " ").capitalize(), forms.Textarea(attrs={"rows": 6})
+        made[param_name(kind, LISTS)] = forms.CharField(required=False, label=label, help_text=told, widget=box)
     return made
 
 
-def param_initial(params: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what the fields show for stored parameters."""
+def param_initial(kind: str, params: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what the fields of a kind show for stored parameters."""
     shown: dict[str, Any] = {}
     lists = []
     for name, value in params.items():
         if isinstance(value, list):
             lists += [f"[[{name}]]\n{''.join(_line(*item) for item in row.items())}" for row in value]
         else:
-            shown[PREFIX + name] = NONE if value is None else value
-    return {**shown, LISTS: "\n".join(lists)}
+            shown[param_name(kind, name)] = NONE if value is None else value
+    return {**shown, param_name(kind, LISTS): "\n".join(lists)}
 
 
-def param_values(cleaned: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the parameters that were given, without those left at their default.
+def param_values(kind: str, cleaned: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the parameters that were given for a kind, without those left at their default.
 
     Raises ValidationError for lists that are no TOML.
     """
+    own, lists = param_name(kind, ""), param_name(kind, LISTS)
     values: dict[str, Any] = {}
     for name, value in cleaned.items():
-        if name.startswith(PREFIX) and name != LISTS and value not in {None, ""}:
-            values[name.removeprefix(PREFIX)] = _value(value)
+        if name.startswith(own) and name != lists and value not in {None, ""}:
+            values[name.removeprefix(own)] = _value(value)
     try:
-        return {**values, **tomllib.loads(cleaned.get(LISTS) or "")}
+        return {**values, **tomllib.loads(cleaned.get(lists) or "")}
     except tomllib.TOMLDecodeError as error:
-        raise ValidationError({LISTS: f"this is no TOML: {error}"}) from None
+        raise ValidationError({lists: f"this is no TOML: {error}"}) from None
 
 
 NONE = "none"

@@ -24,6 +24,7 @@ from fleet.snapshot import FleetSnapshot
 from scenarios.calibrations import InUse
 from scenarios.capacity import capacity_draws, capacity_merge
 from scenarios.demand import month_first, month_label, months_list
+from scenarios.demands import demand_fans
 from scenarios.migration import MigrationDraws, migration_check, migration_draws, migration_merge
 from scenarios.models import Scenario, Trace
 from scenarios.pipelines import (
@@ -39,7 +40,8 @@ from scenarios.pipelines import (
     one_step,
     pipeline_walk,
 )
-from scenarios.plan_questions import plan_facts, plan_question
+from scenarios.plan_futures import demand_of
+from scenarios.plan_questions import params_read, plan_facts, plan_question
 from scenarios.plan_stages import Read, plan_answer, plan_stages
 from scenarios.plan_steps import PlanQuestion
 from scenarios.plans import Problem
@@ -135,7 +137,7 @@ class Prepared:
 
     problem: Problem
     frame: Mapping[str, Any]
-    plan: PlanQuestion | None = None
+    plan: PlanQuestion
 
 
 def run_compute(values: Values, *, on_progress: Progress) -> dict[str, Any]:
@@ -166,7 +168,8 @@ def prepare(values: Values, _payload: Payload, _results: Results, context: StepC
             ratings_ask(missing)  # the next run stands on them
         is_migration = inputs.kind == Scenario.Kind.MIGRATION
         (migration_check if is_migration else check_problem)(problem)
-        plan = plan_question(problem, table, facts, inputs.params) if is_migration else None
+        demand = demand_of(problem, demand_fans(snapshot, problem.months))
+        plan = plan_question(problem, table, facts, demand, params_read(inputs.kind, inputs.params))
     context.report(0.9, "store")
     frame = json.loads(json.dumps(result_frame(inputs, problem, table, trace)))
     return Worked(value_pack(Prepared(problem, frame, plan)))
@@ -234,8 +237,6 @@ def merge_migration(_values: Values, _payload: Payload, results: Results, contex
 
 def _plan_read(results: Results) -> Read:
     prepared = prepared_of(results)
-    if prepared.plan is None:
-        raise ArithmeticError("the run has no question of a plan")
     return Read(prepared.plan, prepared.problem.snapshot)
 
 

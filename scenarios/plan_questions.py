@@ -4,16 +4,16 @@ from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
 from decimal import Decimal
+from typing import Any
 
 import numpy as np
 
 from fleet.models import Gate, HostType
 from fleet.models.hosts import Currency
-from scenarios.forecast import STATED_MEAN_RATIO
-from scenarios.futures import future_expected
 from scenarios.grounds import Question, Rates, problem_of
+from scenarios.plan_futures import Demand, futures_of
 from scenarios.plan_steps import PlanQuestion
-from scenarios.planning.params import MigrationParams
+from scenarios.planning.params import PARAMS, MigrationParams
 from scenarios.planning.plain import plain_read
 from scenarios.planning.problem import DECODE, PREFILL, WHOLE, PlanProblem, problem_check
 from scenarios.plans import Problem
@@ -37,30 +37,33 @@ def plan_facts() -> PlanFacts:
     return PlanFacts(prices=prices, gates=_gates())
 
 
-def plan_question(problem: Problem, table: RatingTable, facts: PlanFacts, params: Mapping[str, object]) -> PlanQuestion:
-    """Return the question of a migration plan.
+def plan_question(
+    problem: Problem, table: RatingTable, facts: PlanFacts, demand: Demand, read: MigrationParams
+) -> PlanQuestion:
+    """Return the question of a plan.
 
     Parameters
     ----------
     problem : Problem
-        What the run has read: fleet, months, readiness, growth.
+        What the run has read: fleet, months, readiness.
     table : RatingTable
         Ratings of its services on its kinds.
-    params : mapping
-        The scenario's own parameters.
+    demand : Demand
+        Of its services.
+    read : MigrationParams
+        The scenario's own parameters, money in its currency.
 
     Raises
     ------
     ValueError
         If they name what is not there, or a month beyond the horizon.
     """
-    read = params_in_currency(plain_read(MigrationParams, params, place="params"), set(params))
     snapshot = problem.snapshot
     asked = Question(
         months=problem.months,
         rates=_rates(problem, table, split=read.split),
-        demand_tok_s=future_expected(problem).demand_tok_s,
-        mean_ratio=np.full(len(snapshot.services), STATED_MEAN_RATIO),
+        demand_tok_s=demand.tok_s,
+        mean_ratio=demand.mean_ratio,
         input_ratio=np.array([mix.input_tok / mix.output_tok for mix in table.mixes]),
         allowed=problem.allowed,
         homegrown=problem.homegrown,
@@ -73,7 +76,12 @@ def plan_question(problem: Problem, table: RatingTable, facts: PlanFacts, params
     )
     made = _with_gates(problem_of(snapshot, asked), problem, facts.gates)
     problem_check(made)
-    return PlanQuestion(problem=made, months=problem.months, front_points=read.pareto_points)
+    return PlanQuestion(
+        problem=made,
+        months=problem.months,
+        futures=futures_of(made, problem, demand, read),
+        params=read,
+    )
 
 
 def _rates(problem: Problem, table: RatingTable, *, split: bool) -> dict[str, Rates]:
@@ -87,6 +95,18 @@ def _rates(problem: Problem, table: RatingTable, *, split: bool) -> dict[str, Ra
         for phase, of_phase in ((PREFILL, table.prefill), (DECODE, table.decode)):
             rates[phase] = Rates(of_phase.rate_low_tok_s, of_phase.rate_tok_s, of_phase.rate_high_tok_s, replicas)
     return rates
+
+
+def params_read(kind: str, params: Mapping[str, object]) -> MigrationParams:
+    """Return the parameters of a kind of scenario as a plan takes them, money in the scenario's currency.
+
+    What a kind does not take besides is left at the default of a migration.
+    """
+    read: Any = plain_read(PARAMS[kind], params, place="params")
+    if not isinstance(read, MigrationParams):
+        taken = set(MigrationParams.__dataclass_fields__)
+        read = MigrationParams(**{one.name: getattr(read, one.name) for one in fields(read) if one.name in taken})
+    return params_in_currency(read, set(params))
 
 
 def params_in_currency(params: MigrationParams, named: set[str]) -> MigrationParams:

@@ -19,9 +19,11 @@ from scenarios.planning.comparisons import (
     share_most,
     shares_asked,
 )
+from scenarios.planning.draws import FutureValues
 from scenarios.planning.greedy import plan_greedy
 from scenarios.planning.memory import Memory
 from scenarios.planning.migration import plan_migration
+from scenarios.planning.params import MigrationParams
 from scenarios.planning.plan import MigrationAnswer
 from scenarios.planning.problem import PlanProblem
 from scenarios.planning.rounding import Rounded, replicas_round
@@ -48,13 +50,21 @@ class PlanQuestion:
     ----------
     problem : PlanProblem
     months : tuple of date, length T
-    front_points : int
-        Of the front of share against cost; below 2: none. [-]
+    futures : FutureValues
+        What futures differ in.
+    params : MigrationParams
+        The scenario's own.
     """
 
     problem: PlanProblem
     months: tuple[date, ...]
-    front_points: int
+    futures: FutureValues
+    params: MigrationParams
+
+    @property
+    def front_points(self) -> int:
+        """Points of the front of share against cost; below 2: none. [-]"""
+        return self.params.pareto_points
 
 
 @dataclass(frozen=True)

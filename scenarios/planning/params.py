@@ -174,19 +174,76 @@ class MigrationParams:
         least=0.0,
     )
     discount_ratio_year: float = given("Rate at which later money counts less.", unit="1/year", default=0.08, least=0.0)
+    ready_slip_p50_months: float = given(
+        "Median slip of software that is not ready yet, over the futures. An assumption.",
+        unit="month",
+        default=1.0,
+        least=0.0,
+        most=60.0,
+    )
+    ready_slip_p90_months: float = given(
+        "Slip of such software that one in ten exceeds. An assumption.",
+        unit="month",
+        default=4.0,
+        least=0.0,
+        most=60.0,
+    )
+    down_ratio: float = given(
+        "Share of hosts that is down in a peak hour, over the futures: 6,335 h between failures of a host of eight "
+        "GPUs and three days of repair make 1.1 %.",
+        unit="-",
+        default=0.011,
+        least=0.0,
+        most=0.9,
+    )
+    replay: bool = given(
+        "Whether the peak hour of each month with a wave is replayed in the simulator, request by request.",
+        default=True,
+    )
     gap_ratio: float = given("Between the plan and the best bound.", unit="-", default=0.01, least=0.0, most=0.5)
     time_limit_s: float = given("Of the solver, the last stop.", unit="s", default=600.0, least=1.0, most=86_400.0)
     pareto_points: int = given("Of the front of homegrown share against cost.", default=5, least=0, most=20)
 
 
-PARAMS = {"migration": MigrationParams}
+@dataclass(frozen=True, slots=True)
+class CapacityParams:
+    """What a capacity scenario takes beside its months, services, reserve and growth; as a migration means them."""
+
+    target_ratio: float = given(
+        "Headroom to stay above when hosts are added.", unit="-", default=0.0, least=0.0, most=10.0
+    )
+    lead_months: float = given(
+        "From order to service of a host type that no offer names. An assumption.",
+        unit="month",
+        default=6.0,
+        least=0.0,
+        most=60.0,
+    )
+    offers: tuple[OfferParam, ...] = given("Hosts that may be bought besides what is ordered.", default=())
+    prices: tuple[PriceParam, ...] = given("Prices of host types.", default=())
+    tariffs: tuple[TariffParam, ...] = given("Energy of sites.", default=())
+    currency: str = given(
+        "Currency of all money; defaults are in yuan and converted.", default="CNY", choices=("CNY", "USD")
+    )
+    cny_per_usd: float = given("Rate of exchange.", unit="CNY/USD", default=CNY_PER_USD, least=0.1, most=100.0)
+    price_unknown: float = given(
+        "Of a new host of a type whose price nobody says. An assumption.",
+        unit="money",
+        default=1_000_000.0,
+        least=0.0,
+    )
+    tariff_per_kwh: float = given("Price of energy.", unit="money/kWh", default=0.8, least=0.0)
+    failover: bool = given("Whether the loss of each hall is judged.", default=True)
+
+
+PARAMS = {"capacity": CapacityParams, "migration": MigrationParams}
 """What a kind of scenario takes beside the fields that all have."""
 
 
-def params_table() -> str:
-    """Return the parameters of a migration as the table of docs/models/plan.md."""
+def params_table(kind: str) -> str:
+    """Return the parameters of a kind of scenario as the table of its page in docs/models."""
     lines = ["| parameter | unit | default | meaning |", "|---|---|---|---|"]
-    for one in fields(MigrationParams):
+    for one in fields(PARAMS[kind]):
         default = plain_of(one.default)
         shown = "none" if default is None else "empty" if default in ("", []) else json.dumps(default).strip('"')
         lines.append(f"| `{one.name}` | {one.metadata['unit'] or '-'} | {shown} | {one.metadata['help']} |")

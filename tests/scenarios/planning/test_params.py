@@ -5,16 +5,19 @@ from django.core.exceptions import ValidationError
 from django.core.management import call_command
 from django.core.management.base import CommandError
 
-from dashboard.param_fields import LISTS, PREFIX, param_fields, param_initial, param_values
+from dashboard.param_fields import LISTS, param_fields, param_initial, param_name, param_values
 from scenarios.checks import check_params
 from scenarios.models import Scenario
-from scenarios.planning.params import MigrationParams, params_table
+from scenarios.planning.params import PARAMS, MigrationParams, params_table
 from scenarios.planning.plain import plain_of, plain_read
 from tests.conftest import ROOT
 
+PAGES = {"capacity": "capacity-plan.md", "migration": "plan.md"}
 
-def test_the_page_lists_every_parameter_with_its_unit_and_default():
-    assert params_table() in (ROOT / "docs" / "models" / "plan.md").read_text()
+
+@pytest.mark.parametrize("kind", PARAMS)
+def test_the_page_lists_every_parameter_with_its_unit_and_default(kind):
+    assert params_table(kind) in (ROOT / "docs" / "models" / PAGES[kind]).read_text()
 
 
 def test_parameters_at_fault_are_named():
@@ -27,9 +30,9 @@ def test_parameters_at_fault_are_named():
     ]
 
 
-def test_a_capacity_scenario_takes_none():
-    check_params("capacity", {})
-    with pytest.raises(ValidationError, match="a capacity scenario takes none"):
+def test_a_capacity_scenario_has_no_waves():
+    check_params("capacity", {"target_ratio": 0.1})
+    with pytest.raises(ValidationError, match=r"params.waves_most: unknown"):
         check_params("capacity", {"waves_most": 3})
 
 
@@ -42,27 +45,28 @@ def test_a_form_shows_what_is_stored_and_stores_what_it_shows():
         "floors": [{"ratio": 0.5, "month": "2027-06"}, {"ratio": 0.8, "month": "2028-01", "tier": "gold"}],
         "prices": [{"kind": 'a "quoted" one', "price": 1e6}],
     }
-    shown = param_initial(stored)
-    assert (
-        param_values({name: str(value).lower() if value is False else value for name, value in shown.items()}) == stored
-    )
+    shown = param_initial("migration", stored)
+    typed = {name: str(value).lower() if value is False else value for name, value in shown.items()}
+    assert param_values("migration", typed) == stored
+    assert param_values("capacity", typed) == {}, "fields of another question are not read"
     assert plain_of(plain_read(MigrationParams, stored, place="params"))["floors"][1]["tier"] == "gold"
 
 
 def test_empty_fields_stand_for_the_defaults():
-    assert param_values(dict.fromkeys(param_fields(), "")) == {}
+    assert param_values("migration", dict.fromkeys(param_fields("migration"), "")) == {}
 
 
 def test_lists_that_are_no_toml_are_refused_at_their_field():
+    lists = param_name("migration", LISTS)
     with pytest.raises(ValidationError) as caught:
-        param_values({LISTS: "[[floors]\nratio = 1"})
-    assert set(caught.value.message_dict) == {LISTS}
+        param_values("migration", {lists: "[[floors]\nratio = 1"})
+    assert set(caught.value.message_dict) == {lists}
 
 
 def test_every_parameter_but_the_lists_has_a_field_of_its_own():
     lists = {"floors", "offers", "order", "must_leave", "prices", "tariffs"}
-    names = {name.removeprefix(PREFIX) for name in param_fields()} - {LISTS.removeprefix(PREFIX)}
-    assert names == set(MigrationParams.__dataclass_fields__) - lists
+    names = set(MigrationParams.__dataclass_fields__) - lists | {LISTS}
+    assert set(param_fields("migration")) == {param_name("migration", name) for name in names}
 
 
 @pytest.mark.django_db
