@@ -47,6 +47,13 @@ ROOM, POWER, COOLING = "room", "feed_failover_power", "cooling"
 ALIKE = 1e-6  # limits whose uses differ by less are one limit, the tightest
 
 
+def tree_key(facts: TreeFacts, month: date) -> bytes:
+    """Return what tells the states of a dated tree apart: the nodes and links that are there."""
+    day = month.toordinal()
+    ends = ((facts.first_day, facts.last_day), (facts.link_first_day, facts.link_last_day))
+    return b"".join(((first <= day) & (day < last)).tobytes() for first, last in ends)
+
+
 @dataclass(frozen=True, eq=False)
 class Rates:
     """What one host does, per service [S] and kind [K], in output tokens per second: P10, P50, P90 [tok/s].
@@ -116,10 +123,7 @@ def problem_of(snapshot: FleetSnapshot, question: Question) -> PlanProblem:
         rates=tuple(ground.rates()),
         standing=tuple(ground.standing()),
         deliveries=tuple(ground.deliveries()),
-        offers=tuple(
-            OfferValues(kind=one.kind, period=ground.period(one.month), hosts=one.hosts, site=one.site)
-            for one in params.offers
-        ),
+        offers=tuple(ground.offers()),
         limits=tuple(ground.limits()),
         floors=tuple(
             FloorValues(
@@ -164,6 +168,7 @@ class _Ground:
         self._racks_place: IntArray = of_row[snapshot.rack_row]  # -1: outside of the question
         self._known = np.array([kind.slug for kind in snapshot.kinds])
         self._standing = np.stack([self._hosts(month) for month in self._months])
+        self._feeds: dict[bytes, FloatArray] = {}
 
     def _region(self, hall: str) -> str:
         site = hall.split("/", maxsplit=1)[0]
@@ -221,6 +226,7 @@ class _Ground:
             own = said.get(kind.slug)
             price = own.price if own else self._question.price.get(kind.slug, params.price_unknown)
             book = own.book_value if own and own.book_value is not None else BOOK_OF_PRICE * price
+            is_kept = bool(self._question.homegrown[at]) or self._banned("sell", kind.slug, "", self._months)
             yield KindValues(
                 slug=kind.slug,
                 homegrown=bool(self._question.homegrown[at]),
@@ -231,7 +237,7 @@ class _Ground:
                 life_months=params.life_months,
                 book_value=book,
                 months_left=params.months_left,
-                resale_ratio=0.0 if self._question.homegrown[at] else params.resale_ratio,
+                resale_ratio=0.0 if is_kept else params.resale_ratio,
                 upkeep_per_month=price * params.upkeep_ratio_year / 12,
                 vendor=chip_get(kind.chip).vendor,
             )
@@ -359,6 +365,27 @@ class _Ground:
                 group=delivery.correlation_group,
             )
 
+    def offers(self) -> Iterator[OfferValues]:
+        """Return what may be bought, without what a ban on buying forbids in its month; ordered before, it comes."""
+        for one in self._params.offers:
+            period = self.period(one.month)
+            if not self._banned("buy", one.kind, one.site, [self._months[period]]):
+                yield OfferValues(kind=one.kind, period=period, hosts=one.hosts, site=one.site)
+
+    def _banned(self, verb: str, kind: str, site: str, months: Sequence[date]) -> bool:
+        """Whether a policy forbids something with a kind at a site in one of some months; without a site: at any."""
+        chips = {one.slug: one.chip for one in self._snapshot.kinds}
+        regions = {one.slug: one.region for one in self._snapshot.sites}
+        return any(
+            policy.verb == verb
+            and policy.chip == chips.get(kind)
+            and policy.starts_on <= month < (policy.ends_on or date.max)
+            and (not site or (policy.site in {"", site} and policy.region in {"", regions.get(site)}))
+            and (site or not (policy.site or policy.region))
+            for policy in self._snapshot.policies
+            for month in months
+        )
+
     # --- limits -------------------------------------------------------------------------------------------------------
     def limits(self) -> Iterator[LimitValues]:
         """Return what hosts share: the room of each place, then nodes of power and cooling after any failure."""
@@ -375,8 +402,7 @@ class _Ground:
         """
         snapshot, inside = self._snapshot, self._racks_place >= 0
         is_open = np.logical_or.reduce([snapshot.rack_open(month) for month in months]) & inside
-        tree = snapshot.power.on(self._months[0], len(inside))
-        feeds_va = rack_limits(tree) if len(snapshot.power.slugs) else np.full(len(inside), np.inf)
+        feeds_va = np.maximum.reduce([self._feeds_va(month) for month in months])
         caps = np.zeros((len(self.places), len(snapshot.kinds)), dtype=np.int64)
         for k, kind in enumerate(snapshot.kinds):
             each = np.floor(
@@ -401,6 +427,13 @@ class _Ground:
                 each = np.where(snapshot.rack_is_liquid, each, 0.0)
             np.add.at(caps[:, k], self._racks_place[is_open], each[is_open].astype(np.int64))
         return caps
+
+    def _feeds_va(self, month: date) -> FloatArray:
+        """Return the largest load of each rack that its own feeds bear in a month, inf without feeds. [VA]"""
+        key = tree_key(self._snapshot.power, month)
+        if key not in self._feeds:
+            self._feeds[key] = rack_limits(self._snapshot.power.on(month, len(self._racks_place)))
+        return self._feeds[key]
 
     def _rooms(self, caps: IntArray) -> Iterator[LimitValues]:
         """Return the room of each place: a host takes the share of it that it would take among its likes.
@@ -432,11 +465,25 @@ class _Ground:
     def _nodes(
         self, constraint: str, facts: TreeFacts, per_kind: FloatArray, unit: str, caps: IntArray
     ) -> Iterator[LimitValues]:
-        """Return the limits of nodes that full racks would break, under the failure that loads each most."""
-        snapshot = self._snapshot
+        """Return the limits of nodes that full racks would break, under the failure that loads each most.
+
+        A tree that changes within the horizon has its limits in its own months.
+        """
         if not len(facts.slugs):
             return
-        tree = facts.on(self._months[0], len(snapshot.rack_slugs))
+        keys = [tree_key(facts, month) for month in self._months]
+        for key in dict.fromkeys(keys):
+            holds = np.array([one == key for one in keys])
+            yield from self._nodes_while(holds, constraint, facts, per_kind, unit, caps)
+
+    def _nodes_while(
+        self, holds: BoolArray, constraint: str, facts: TreeFacts, per_kind: FloatArray, unit: str, caps: IntArray
+    ) -> Iterator[LimitValues]:
+        """Return the limits of a tree in the months in which it holds, bool[T]; in others they bind nothing."""
+        snapshot, first = self._snapshot, self._months[int(np.argmax(holds))]
+        tree = facts.on(first, len(snapshot.rack_slugs))
+        since = "" if holds[0] else f" from {month_label(first)}"
+        most = (self._standing.max(axis=0) + caps) * per_kind
         full = np.where(self._racks_place >= 0, snapshot.rack_power_limit_w, 0.0)
         none = np.zeros(len(full))
         rows = rows_over(tree, full, none)
@@ -464,9 +511,10 @@ class _Ground:
             node, failure = facts.slugs[rows.node[at]], int(rows.failure[at])
             load = np.einsum("tlk,l,k->t", self._standing, form, per_kind)
             after = f" after losing {facts.slugs[failure]}" if failure >= 0 else ""
+            free = limit + float(form @ most.sum(axis=1))  # more than can stand there
             yield LimitValues(
-                slug=f"{constraint} {node}{after}",
-                limit=tuple(np.maximum(limit, load).tolist()),
+                slug=f"{constraint} {node}{after}{since}",
+                limit=tuple(np.where(holds, np.maximum(limit, load), np.maximum(free, load)).tolist()),
                 uses=tuple(
                     self._use(place.slug, k, form[p] * per_kind[k])
                     for p, place in enumerate(self.places)

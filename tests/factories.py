@@ -141,6 +141,19 @@ def snapshot(
     )
 
 
+def feeds(usable, racks, *, first_day=DAY_MIN, last_day=DAY_MAX):
+    """Return a power tree of feeds alone: what each bears, and the rack that it feeds."""
+    count = len(usable)
+    days = np.broadcast_to(first_day, count), np.broadcast_to(last_day, count)
+    none = np.zeros(0, dtype=np.int64)
+    names = tuple(f"feed-{at}" for at in range(count))
+    real = np.array(usable, dtype=np.float64), np.ones(count), np.zeros(count)
+    links = none, none, np.zeros(0, dtype=bool), none, none
+    return TreeFacts(
+        names, ("feed",) * count, np.zeros(count, np.int64), *real, *days, *links, np.array(racks), np.arange(count)
+    )
+
+
 def problem(fleet=None, *, rate=None, spread=1.0, months=12, ready=None, homegrown=None, **values):
     """A question about a fleet. `rate[s][k]` in tok/s per host; `ready[s][k]` the first month allowed, None never."""
     fleet = fleet or snapshot()

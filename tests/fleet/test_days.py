@@ -7,22 +7,8 @@ import pytest
 
 from fleet.days import LIMIT_UNITS, FleetDay, loads_kept, node_figures
 from fleet.loads import CABINET, FEED, LIMITS, UNITS, WEIGHT
-from fleet.snapshot import DAY_MAX, DAY_MIN, TreeFacts
-from tests.factories import START, kind_fact, snapshot
-
-WHOLE = np.zeros(0, dtype=np.int64)
-
-
-def feeds(usable, racks, *, last_day=DAY_MAX):
-    """Return a power tree of feeds alone: what each bears, and the rack that it feeds."""
-    count = len(usable)
-    days = np.full(count, DAY_MIN), np.full(count, last_day)
-    names = tuple(f"feed-{at}" for at in range(count))
-    real = np.array(usable, dtype=np.float64), np.ones(count), np.zeros(count)
-    links = WHOLE, WHOLE, np.zeros(0, dtype=bool), WHOLE, WHOLE
-    return TreeFacts(
-        names, ("feed",) * count, np.zeros(count, np.int64), *real, *days, *links, np.array(racks), np.arange(count)
-    )
+from fleet.snapshot import TreeFacts
+from tests.factories import START, feeds, kind_fact, snapshot
 
 
 def day_of(power, *, hosts=4):

@@ -6,6 +6,7 @@ from datetime import date
 import numpy as np
 import pytest
 
+from fleet.snapshot import DAY_MIN, PolicyFact
 from scenarios.demand import months_list
 from scenarios.grounds import Question, Rates, problem_of
 from scenarios.planning.migration import plan_migration
@@ -19,7 +20,7 @@ from scenarios.planning.params import (
 )
 from scenarios.planning.problem import problem_check
 from scenarios.racking import Homeless, Racking, plan_rack, problem_tightened
-from tests.factories import START, delivery_fact, kind_fact, service_fact, snapshot
+from tests.factories import START, delivery_fact, feeds, kind_fact, service_fact, snapshot
 
 KINDS = (
     kind_fact("gpu", power_w=5000.0, height_u=6),
@@ -159,9 +160,48 @@ def test_a_month_beyond_the_horizon_is_refused():
         problem_of(snap, question(snap, floors=(FloorParam(ratio=0.5, month="2029-01"),)))
 
 
-def test_a_ban_on_use_takes_the_hosts_out_from_its_month():
-    from fleet.snapshot import PolicyFact
+def banned(verb, chip, starts_on):
+    return replace(fleet(), policies=(PolicyFact("ban", chip, verb, starts_on, None, region="", site=""),))
 
+
+def test_what_may_not_be_bought_in_its_month_is_not_offered():
+    offers = tuple(OfferParam(kind="own", hosts=4, month=month) for month in ("2027-01", "2027-03"))
+    snap = banned("buy", "thead-ppu-810e", date(2027, 3, 1))
+    assert [offer.period for offer in problem_of(fleet(), question(fleet(), offers=offers)).offers] == [0, 2]
+    assert [offer.period for offer in problem_of(snap, question(snap, offers=offers)).offers] == [0]
+
+
+def test_what_may_not_be_sold_brings_nothing_when_it_goes():
+    resale = {kind.slug: kind.resale_ratio for kind in problem_of(fleet(), question(fleet())).kinds}
+    snap = banned("sell", "h20-96", date(2027, 3, 1))
+    kept = {kind.slug: kind.resale_ratio for kind in problem_of(snap, question(snap)).kinds}
+    assert (resale["gpu"], kept["gpu"]) == (0.5, 0.0)
+
+
+def test_feeds_that_come_within_the_horizon_limit_from_their_month():
+    days = [DAY_MIN, date(2027, 3, 1).toordinal(), date(2027, 3, 1).toordinal(), DAY_MIN]
+    tree = feeds([16e3, 16e3, 16e3, 16e3], [0, 1, 2, 3], first_day=days)
+    made = problem_of(replace(fleet(hosts={("dc01", "gpu"): 1}), power=tree), question(fleet()))
+    rooms = next(limit for limit in made.limits if limit.constraint == "room")
+    shares = {use.kind: use.amount for use in rooms.uses}
+    assert shares["own"] == pytest.approx(1 / (1 + 4 + 4 + 1)), "two racks take four until their feeds come, then one"
+    assert rooms.limit == pytest.approx((1.0, 1.0, 0.4, 0.4))
+    problem_check(made)
+
+
+def test_a_node_that_comes_within_the_horizon_binds_from_its_month():
+    node = feeds([20e3], [0], first_day=[date(2027, 3, 1).toordinal()])
+    shared = replace(node, leaf_rack=np.array([0, 1]), leaf_node=np.array([0, 0]))
+    made = problem_of(replace(fleet(hosts={("dc01", "gpu"): 1}), power=shared), question(fleet()))
+    limit = next(limit for limit in made.limits if limit.constraint == "feed_failover_power")
+    most = {use.kind: use.amount * 28 for use in limit.uses}  # as many as the racks take
+    assert limit.slug == "feed_failover_power feed-0 from 2027-03"
+    assert limit.limit[0] == limit.limit[1] > max(most.values())
+    assert limit.limit[2:] == pytest.approx((40e3, 40e3)), "half of the racks' load passes through it"
+    problem_check(made)
+
+
+def test_a_ban_on_use_takes_the_hosts_out_from_its_month():
     snap = replace(fleet(), policies=(PolicyFact("ban", "h20-96", "use", date(2027, 3, 1), None, region="", site=""),))
     assert problem_of(snap, question(snap)).standing[0].hosts == (24.0, 24.0, 0.0, 0.0)
 
