@@ -28,7 +28,6 @@ class Ground:
             "RUN_SWEEP_S": "1",
             "DEMO": "0",
             "LOG_LEVEL": "WARNING",
-            "OPENBLAS_NUM_THREADS": "1",
             "CELERY_SKIP_CHECKS": "1",  # they import every page; tests/config runs them
             "DJANGO_SETTINGS_MODULE": "config.settings",
         }
