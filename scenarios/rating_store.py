@@ -160,19 +160,7 @@ def rating_keep(question: RatingQuestion, workload: Workload | None = None) -> S
     start_s = time.perf_counter()
     if question.trace_digest and workload is None:
         workload, _ = trace_read(question.trace_digest)
-    asked = question_of(
-        question.chip,
-        question.model,
-        question.mix,
-        question.slo,
-        workload=workload if question.trace_digest else None,
-        calibration=question.calibration,
-    )
-    rating = rating_compute(question, asked)
-    phases = host_phases(asked, host_chips=question.host_chips)  # without a rating too: one phase may work alone
-    payload = {"rating": rating.as_dict(), **dict(zip(("prefill", "decode"), map(asdict, phases), strict=True))}
-    payload["service"] = asdict(host_service(rating, question.host_chips))
-    payload["mix"] = question.mix.as_dict()
+    rating, payload = rating_work(question, workload)
     kept, _ = StoredRating.objects.get_or_create(
         digest=question.digest,
         defaults={
@@ -193,6 +181,24 @@ def rating_keep(question: RatingQuestion, workload: Workload | None = None) -> S
         },
     )
     return kept
+
+
+def rating_work(question: RatingQuestion, workload: Workload | None) -> tuple[Rating, dict[str, Any]]:
+    """Return a rating, and all that is stored of it; it follows from the question alone."""
+    asked = question_of(
+        question.chip,
+        question.model,
+        question.mix,
+        question.slo,
+        workload=workload if question.trace_digest else None,
+        calibration=question.calibration,
+    )
+    rating = rating_compute(question, asked)
+    phases = host_phases(asked, host_chips=question.host_chips)  # without a rating too: one phase may work alone
+    payload = {"rating": rating.as_dict(), **dict(zip(("prefill", "decode"), map(asdict, phases), strict=True))}
+    payload["service"] = asdict(host_service(rating, question.host_chips))
+    payload["mix"] = question.mix.as_dict()
+    return rating, payload
 
 
 def trace_read(digest: str) -> tuple[Workload, TokenMix]:

@@ -1,5 +1,6 @@
 """What every test stands on: a broker and a VAR_DIR per test process, and a rule about what may be skipped."""
 
+import copy
 import importlib.util
 import itertools
 import os
@@ -24,6 +25,7 @@ from django.test import override_settings
 from config import broker
 from config.celery import app
 from config.supervisor import LEASH
+from scenarios import rating_store
 
 ROOT = Path(__file__).resolve().parent.parent
 SHARED_DATA = ROOT.parent / "shared" / "data"
@@ -148,6 +150,23 @@ def cache_empty(broker_url):
     """Empty cache and queue (they share one server) after each test."""
     yield
     cache.clear()
+
+
+@pytest.fixture(scope="session", autouse=True)
+def ratings_once():
+    """Let each rating be simulated once in a test process: it follows from its question, and tests ask for the same."""
+    work, search, known = rating_store.rating_work, rating_store.goodput_search, {}
+
+    def remembered(question, workload):
+        if rating_store.goodput_search is not search:  # a test looks over its shoulder
+            return work(question, workload)
+        if question.digest not in known:
+            known[question.digest] = work(question, workload)
+        return copy.deepcopy(known[question.digest])
+
+    rating_store.rating_work = remembered
+    yield
+    rating_store.rating_work = work
 
 
 @pytest.fixture
