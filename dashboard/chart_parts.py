@@ -44,6 +44,14 @@ def months_axis() -> alt.X:
     )
 
 
+def days_axis(field: str) -> alt.X:
+    """Return the axis of days; a month lies where its first day does."""
+    axis = alt.Axis(
+        format="%Y-%m", labelOverlap=True, labelSeparation=8, labelPadding=7, tickCount={"interval": "month", "step": 1}
+    )
+    return alt.X(f"{field}:T", title=None, scale=alt.Scale(type="utc"), axis=axis)
+
+
 def amount_axis(field: str, unit: str) -> alt.Y:
     """Return the axis of an amount in a unit."""
     return alt.Y(f"{field}:Q", title=unit, axis=alt.Axis(labelExpr="format(datum.value, '~s')", tickCount=5))

@@ -6,121 +6,26 @@ from typing import Any
 
 import altair as alt
 
+from dashboard.capacity_charts import capacity_chart, capacity_charts
 from dashboard.chart_parts import Chart, amount_axis, chart_finished, inline_data, months_axis, share_axis
 from dashboard.plan_charts import plan_charts
 from dashboard.presenters import quantity_text, side_text
 from scenarios.tables import Column, Table
 
-AVAILABLE, DEMANDED = "Available", "Demanded"
-
 
 def charts_of(result: Mapping[str, Any]) -> list[Chart]:
     """Return the charts of a finished run, the most asked for first."""
     if result["kind"] == "capacity":
-        return [capacity_chart(result, region) for region in result["regions"]]
+        return capacity_charts(result)
     plan = plan_charts(result["plan"]) if result.get("plan") else []
     return [*plan, serving_chart(result), racked_chart(result), share_chart(result)]
 
 
 def charts_overview(result: Mapping[str, Any]) -> list[Chart]:
     """Return the charts that the overview shows: until when, and how much is homegrown."""
-    return charts_of(result) if result["kind"] == "capacity" else [share_chart(result)]
-
-
-# --- capacity against demand ------------------------------------------------------------------------------------------
-def capacity_chart(result: Mapping[str, Any], region: Mapping[str, Any]) -> Chart:
-    """What a region can serve against what is asked of it, with the month in which it runs out."""
-    quantiles = ("p10", "p50", "p90")
-    table = Table(
-        name=f"capacity-{region['slug']}",
-        caption=f"{region['name']}: capacity against demand, output tokens per second in the busiest hour",
-        columns=(
-            Column("month", "Month"),
-            *(Column(f"available_tok_s_{q}", f"Available, {q.upper()}", "tok/s") for q in quantiles),
-            *(Column(f"demanded_tok_s_{q}", f"Demanded, {q.upper()}", "tok/s") for q in quantiles),
-        ),
-        rows=[
-            {
-                "month": period["month"],
-                **{f"{name}_{q}": period[name][q] for name in ("available_tok_s", "demanded_tok_s") for q in quantiles},
-            }
-            for period in region["periods"]
-        ],
-    )
-    first, last = region["periods"][0], region["periods"][-1]
-    sentence = (
-        f"{region['sentence']} From {first['month']} to {last['month']} demand goes from "
-        f"{quantity_text(first['demanded_tok_s']['p50'], 'tok/s')} to "
-        f"{quantity_text(last['demanded_tok_s']['p50'], 'tok/s')}, capacity from "
-        f"{quantity_text(first['available_tok_s']['p50'], 'tok/s')} to "
-        f"{quantity_text(last['available_tok_s']['p50'], 'tok/s')}. Modelled."
-    )
-    points = [
-        {"month": row["month"], "series": series, **{q: row[f"{series.lower()}_tok_s_{q}"] for q in quantiles}}
-        for row in table.rows
-        for series in (AVAILABLE, DEMANDED)
-    ]
-    return Chart(
-        name=table.name,
-        title=f"{region['name']}: capacity against demand",
-        sentence=sentence,
-        spec=chart_finished(_capacity_layers(points, region["run_out"], result["months"]), description=sentence),
-        table=table,
-    )
-
-
-def _capacity_layers(
-    points: Sequence[Mapping[str, Any]], run_out: Mapping[str, str | None], months: Sequence[str]
-) -> alt.LayerChart | alt.FacetChart:
-    scale = alt.Scale(domain=[AVAILABLE, DEMANDED])
-    line = alt.Legend(title=None, symbolType="stroke", symbolSize=260, symbolStrokeWidth=2.2, symbolOpacity=1)
-    base = alt.Chart(inline_data(points)).encode(x=months_axis())
-    layers: list[alt.Chart] = [
-        base.mark_area(opacity=0.2).encode(
-            y=amount_axis("p10", "tok/s"),
-            y2="p90:Q",
-            fill=alt.Fill("series:N", legend=line, scale=scale),
-        ),
-        base.mark_line(strokeWidth=2.2).encode(
-            y=amount_axis("p50", "tok/s"),
-            stroke=alt.Stroke("series:N", legend=line, scale=scale),
-            strokeDash=alt.StrokeDash(
-                "series:N", legend=line, scale=alt.Scale(domain=[AVAILABLE, DEMANDED], range=[[1, 0], [6, 4]])
-            ),
-        ),
-        base.mark_point(size=28, filled=True, opacity=1, strokeWidth=0).encode(
-            y=amount_axis("p50", "tok/s"),
-            fill=alt.Fill("series:N", legend=line, scale=scale),
-            tooltip=[
-                alt.Tooltip("month:O", title="Month"),
-                alt.Tooltip("series:N", title="Series"),
-                *(alt.Tooltip(f"{q}:Q", title=f"{q.upper()} [tok/s]", format=",.0f") for q in ("p10", "p50", "p90")),
-            ],
-        ),
-    ]
-    return alt.layer(*layers, *_run_out_markers(run_out, months))
-
-
-def _run_out_markers(run_out: Mapping[str, str | None], months: Sequence[str]) -> list[alt.Chart]:
-    """Return a line and a label for each end of the band that lies within the horizon, one below the other."""
-    marks: list[alt.Chart] = []
-    for quantile, words in (("p50", "runs out, P50"), ("p10", "P10"), ("p90", "P90")):
-        month = run_out[quantile]
-        if month is None:
-            continue
-        is_late = months.index(month) > len(months) / 2
-        base = alt.Chart(inline_data([{"month": month, "label": f"{words} {month}"}]))
-        dash, width = ([1, 0], 2.2) if quantile == "p50" else ([3, 3], 1.4)
-        marks.append(base.mark_rule(strokeWidth=width, strokeDash=dash, style="marker-rule").encode(x="month:O"))
-        marks.append(
-            base.mark_text(
-                align="right" if is_late else "left",
-                dx=-5 if is_late else 5,
-                dy=8 + 8 * len(marks),
-                style="marker-text",
-            ).encode(x="month:O", y=alt.value(0), text="label:N")
-        )
-    return marks
+    if result["kind"] == "capacity":
+        return [capacity_chart(region) for region in result["regions"]]
+    return [share_chart(result)]
 
 
 # --- hosts by kind through the migration ------------------------------------------------------------------------------

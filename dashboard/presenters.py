@@ -9,6 +9,7 @@ from typing import Any
 from accelerator import ChipSpec, Figure
 from accelerator.calibration import Calibration
 from fleet.models import Delivery
+from scenarios.capacity_words import CONSTRAINT_WORDS
 
 UNKNOWN = "–"
 NO_DEMAND_RATIO = 1e4  # a headroom beyond this says that nothing is demanded
@@ -16,9 +17,8 @@ NEAR_RATIO = 0.9
 OVER_RATIO = 1 + 1e-9  # by so much a sum of floats may be off
 
 BINDING_WORDS = {
-    "chips": "chips: racks have room",
-    "rack_power": "rack power",
-    "rack_units": "rack height",
+    **CONSTRAINT_WORDS,
+    "chips": "chips: there is room for more",
     "no_host": "a service without a host",
 }
 CONFIDENCE_WORDS = {
@@ -88,8 +88,8 @@ def month_text(month: str | None, last: str) -> str:
     return month or f"after {last}"
 
 
-def month_band_text(band: Mapping[str, str | None], last: str) -> str:
-    """Return a band of months: the middle, then the early and the late end."""
+def end_band_text(band: Mapping[str, str | None], last: str) -> str:
+    """Return a band of days or months: the middle, then the early and the late end."""
     early, middle, late = (month_text(band[name], last) for name in ("p10", "p50", "p90"))
     return middle if early == late == middle else f"{middle} ({early} to {late})"
 
@@ -153,6 +153,7 @@ class RegionRow:
     name: str
     month: str
     run_out: str
+    order_by: str
     headroom: str
     short: bool
     available: str
@@ -179,7 +180,8 @@ def overview_regions(
             RegionRow(
                 name=region["name"],
                 month=now["month"],
-                run_out=month_band_text(region["run_out"], last),
+                run_out=end_band_text(region["run_out"], last),
+                order_by=order_text(region),
                 headroom=band_text(now["headroom_ratio"], "ratio"),
                 short=now["headroom_ratio"]["p50"] < 0,
                 available=band_text(now["available_tok_s"], "tok/s"),
@@ -190,6 +192,14 @@ def overview_regions(
             )
         )
     return rows
+
+
+def order_text(region: Mapping[str, Any]) -> str:
+    """Return the day by which to order so that half of the futures last, with what; a dash where nothing runs out."""
+    day = (region.get("order_by_on") or {}).get("p50")  # results of earlier releases lack it
+    if not day:
+        return UNKNOWN
+    return f"{day}, {region['order_kind']}{'' if day[:7] >= region['periods'][0]['month'] else ' (has passed)'}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -251,6 +261,8 @@ def overview_tiles(capacity: Mapping[str, Any] | None, migration: Mapping[str, A
                 "near" if run_out["p50"] else "ok",
             )
         )
+        if capacity.get("add") is not None:  # results of earlier releases lack it
+            tiles.append(_add_tile(capacity))
         if worst is not None:
             region = capacity["regions"][periods.index(worst)]["name"]
             short = worst["headroom_ratio"]["p50"] < 0
@@ -290,6 +302,17 @@ def overview_tiles(capacity: Mapping[str, Any] | None, migration: Mapping[str, A
             )
         )
     return tiles
+
+
+def _add_tile(capacity: Mapping[str, Any]) -> Tile:
+    """Return how many hosts have to be added, and the first day by which to order."""
+    rows, last = capacity["add"], capacity["months"][-1]
+    if not rows:
+        return Tile("Hosts to add", "none" if not capacity["missed"] else "none fit", f"to {last}, expected future")
+    days = [row["order_by_on"] for row in rows if row["order_by_on"]]
+    order = f"the first ordered by {min(days)}; " if days else ""
+    hosts = sum(row["hosts"] for row in rows)
+    return Tile("Hosts to add", f"{hosts:,}", f"{order}to {last}, expected future", "near")
 
 
 @dataclass(frozen=True, slots=True)

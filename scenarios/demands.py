@@ -1,6 +1,8 @@
 """The demand of services: histories as they are stored, forecasts for a snapshot, and the stated coverage."""
 
 import csv
+import hashlib
+import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, date, datetime
@@ -49,6 +51,13 @@ class DemandView:
 def demand_fans(snapshot: FleetSnapshot, months: Sequence[date]) -> tuple[DemandFan, ...]:
     """Return the demand of every service of a snapshot in some months, in their order: one query, and fits are kept."""
     return tuple(view.fan for view in demand_views(snapshot.services, snapshot, months))
+
+
+def histories_digest(services: Sequence[ServiceFact]) -> str:
+    """Return the digest of all stored histories of some services: what beside a snapshot their demand follows from."""
+    asked = [service.slug for service in services]
+    rows = DemandHistory.objects.filter(service__slug__in=asked).order_by("service__slug")
+    return hashlib.sha256(json.dumps(list(rows.values_list("service__slug", "digest"))).encode()).hexdigest()
 
 
 def demand_views(

@@ -18,11 +18,12 @@ import numpy as np
 from django.db import connection
 
 from accelerator import RATING_VERSION, TokenMix, model_get
-from fleet.packing import arrays_pack, arrays_unpack, value_pack, value_unpack
+from fleet.packing import value_pack, value_unpack
 from fleet.selectors import snapshot_take
 from fleet.snapshot import FleetSnapshot
 from scenarios.calibrations import InUse
-from scenarios.capacity import capacity_draws, capacity_merge
+from scenarios.capacity_stages import Asked, capacity_stages
+from scenarios.capacity_words import capacity_assumptions
 from scenarios.demand import month_first, month_label, months_list
 from scenarios.demands import demand_fans
 from scenarios.migration import MigrationDraws, migration_check, migration_draws, migration_merge
@@ -31,6 +32,7 @@ from scenarios.pipelines import (
     Kept,
     Payload,
     Pipeline,
+    Progress,
     Results,
     Stage,
     StepContext,
@@ -44,6 +46,8 @@ from scenarios.plan_futures import demand_of
 from scenarios.plan_questions import params_read, plan_facts, plan_question
 from scenarios.plan_stages import Read, plan_answer, plan_stages
 from scenarios.plan_steps import PlanQuestion
+from scenarios.planning.params import CapacityParams
+from scenarios.planning.plain import plain_read
 from scenarios.plans import Problem
 from scenarios.rating_store import rating_get_or_compute, ratings_ask
 from scenarios.ratings import (
@@ -57,8 +61,6 @@ from scenarios.ratings import (
 from scenarios.scopes import check_problem
 
 ENGINE_VERSION = "0.2.0"
-
-Progress = Callable[[float, str], None]
 
 DRAWS_MOST = 25
 """Draws of one step at most: of a small fleet they take a fraction of a second."""
@@ -205,22 +207,6 @@ def draws_split(_values: Values, results: Results) -> list[Payload]:
     return [{"first": first, "stop": stop} for first, stop in pairwise(ends)]
 
 
-def draws_capacity(_values: Values, payload: Payload, results: Results, context: StepContext) -> Worked:
-    """Judge some of the futures."""
-    draws = range(payload["first"], payload["stop"])
-    theta, demand_tok_s = capacity_draws(prepared_of(results).problem, draws, on_progress=context.report)
-    return Worked(arrays_pack({"theta": theta, "demand_tok_s": demand_tok_s}))
-
-
-def merge_capacity(_values: Values, _payload: Payload, results: Results, context: StepContext) -> Worked:
-    """Put the futures together with the expected one."""
-    prepared = prepared_of(results)
-    parts = [arrays_unpack(kept.read()) for kept in results["draws"]]
-    theta, demand_tok_s = (np.concatenate([part[name] for part in parts]) for name in ("theta", "demand_tok_s"))
-    plan = capacity_merge(prepared.problem, theta, demand_tok_s, on_progress=context.report)
-    return Worked(json_pack({**prepared.frame, **asdict(plan)}))
-
-
 def draws_migration(_values: Values, payload: Payload, results: Results, context: StepContext) -> Worked:
     """Plan some of the futures."""
     draws = range(payload["first"], payload["stop"])
@@ -240,6 +226,12 @@ def _plan_read(results: Results) -> Read:
     return Read(prepared.plan, prepared.problem.snapshot)
 
 
+def _capacity_read(results: Results) -> Asked:
+    prepared = prepared_of(results)
+    problem = prepared.problem
+    return Asked(prepared.plan, problem.snapshot, draws=problem.draws, seed=problem.seed, frame=prepared.frame)
+
+
 def question_digest(results: Results) -> str:
     """Return the digest of all that an answer follows from: what was put together, and the programs that compute."""
     libraries = [f"{name} {version(name)}" for name in LIBRARIES]
@@ -253,8 +245,7 @@ PIPELINES: dict[str, Pipeline] = {
     Scenario.Kind.CAPACITY: Pipeline(
         (
             Stage("prepare", 0.1, one_step, prepare),
-            Stage("draws", 0.85, draws_split, draws_capacity),
-            Stage("merge", 0.05, one_step, merge_capacity),
+            *capacity_stages(_capacity_read, share_ratio=0.9),
         ),
         question_digest,
     ),
@@ -354,10 +345,17 @@ def _assumptions(inputs: Inputs, trace: Trace | None, rates: list[str]) -> list[
         f"{inputs.reserve_ratio:.0%} of every host is kept free for failures and bursts.",
         "Demand is that of the busiest hour of the month; a month is judged as it stands on its first day.",
         "Within a region any host may serve any service that its software readiness allows.",
-        f"Bands are P10, P50 and P90 over {inputs.draws} futures (growth, chip speed, delivery slip and fill), seed "
-        f"{inputs.seed}; hosts, sites, moves and what goes unserved are those of the expected future, in which every "
-        "input takes its middle. It can lie well beside the P50: it is one world, the P50 is half of them.",
     ]
+    if inputs.kind == Scenario.Kind.CAPACITY:
+        params = plain_read(CapacityParams, inputs.params, place="params")
+        lines += capacity_assumptions(params, draws=inputs.draws, seed=inputs.seed)
+    else:
+        lines.append(
+            f"Bands are P10, P50 and P90 over {inputs.draws} futures (growth, chip speed, delivery slip and fill), "
+            f"seed {inputs.seed}; hosts, sites, moves and what goes unserved are those of the expected future, in "
+            "which every input takes its middle. It can lie well beside the P50: it is one world, the P50 is half of "
+            "them."
+        )
     if trace:
         lines.append(
             f"The token mix of {trace.name} replaces the services' own; the output tokens per second demanded stay."

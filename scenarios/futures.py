@@ -9,6 +9,8 @@ from accelerator.units import Z90
 from fleet.slips import slip_days
 from fleet.snapshot import DeliveryFact, FloatArray, IntArray
 from scenarios.demand import demand_request_s, growth_at
+from scenarios.plan_futures import Demand
+from scenarios.planning.draws import between
 from scenarios.plans import Problem
 
 GROWTH_SHARED_RATIO = 0.5  # share of the variance of growth that all services have in common: one market
@@ -37,11 +39,15 @@ class Future:
     arrival_hosts: IntArray
 
 
-def future_expected(problem: Problem) -> Future:
-    """Return the middle of every band: median rates, growth and slip, expected fill."""
+def future_expected(problem: Problem, demand: Demand | None = None) -> Future:
+    """Return the middle of every band: median rates, demand and slip, expected fill.
+
+    Without the demand of a forecast it is compound growth of what is stated.
+    """
     services, deliveries = len(problem.snapshot.services), len(problem.snapshot.deliveries)
     return _future(
         problem,
+        demand,
         growth_z=np.zeros(services),
         rate_z=np.zeros(len(problem.snapshot.kinds)),
         slip_z=np.zeros(deliveries),
@@ -49,11 +55,11 @@ def future_expected(problem: Problem) -> Future:
     )
 
 
-def future_draw(problem: Problem, index: int) -> Future:
+def future_draw(problem: Problem, index: int, demand: Demand | None = None) -> Future:
     """Return draw number `index`. It depends on the seed and the index alone, so draws may be made in any order.
 
     Kinds with the same chip share one deviate: a chip that disappoints does so in every host. Services share half of
-    the variance of their growth.
+    the variance of their demand.
     """
     rng = np.random.default_rng([problem.seed, index])
     snapshot = problem.snapshot
@@ -65,6 +71,7 @@ def future_draw(problem: Problem, index: int) -> Future:
     fills = [_fill_draw(delivery, rng) for delivery in snapshot.deliveries]
     return _future(
         problem,
+        demand,
         growth_z=math.sqrt(GROWTH_SHARED_RATIO) * market + math.sqrt(1 - GROWTH_SHARED_RATIO) * own,
         rate_z=np.array([chip_z[kind.chip] for kind in snapshot.kinds]),
         slip_z=slip_z,
@@ -79,25 +86,23 @@ def _fill_draw(delivery: DeliveryFact, rng: np.random.Generator) -> float:
 
 
 def _future(
-    problem: Problem, *, growth_z: FloatArray, rate_z: FloatArray, slip_z: FloatArray, fills: FloatArray
+    problem: Problem,
+    demand: Demand | None,
+    *,
+    growth_z: FloatArray,
+    rate_z: FloatArray,
+    slip_z: FloatArray,
+    fills: FloatArray,
 ) -> Future:
     snapshot = problem.snapshot
-    demand = np.zeros((len(snapshot.services), len(problem.months)))
-    for at, service in enumerate(snapshot.services):
-        growth = problem.growth_override_ratio
-        if growth is None:
-            growth = growth_at(
-                mid=service.growth_ratio,
-                low=service.growth_low_ratio,
-                high=service.growth_high_ratio,
-                z=float(growth_z[at]),
-            )
-        if problem.in_scope[at]:
-            demand[at] = demand_request_s(service, problem.months, growth_ratio=growth) * problem.output_tok[at]
+    if demand is None:
+        tok_s = _grown(problem, growth_z)
+    else:
+        tok_s = between(demand.low_tok_s, demand.tok_s, demand.high_tok_s, growth_z[:, None])
     slips = [slip_days(delivery, float(z)) for delivery, z in zip(snapshot.deliveries, slip_z, strict=True)]
     return Future(
         rate_tok_s=_rates(problem, rate_z),
-        demand_tok_s=demand,
+        demand_tok_s=tok_s,
         arrival_day=np.array(
             [d.expected_on.toordinal() + math.ceil(s) for d, s in zip(snapshot.deliveries, slips, strict=True)],
             dtype=np.int64,
@@ -114,3 +119,20 @@ def _rates(problem: Problem, z: FloatArray) -> FloatArray:
     end = np.where(z[None, :] > 0, problem.rate_high_tok_s, problem.rate_low_tok_s)
     spread = np.divide(end, middle, out=np.ones_like(middle), where=(middle > 0) & (end > 0))
     return middle * spread ** (np.abs(z)[None, :] / Z90)
+
+
+def _grown(problem: Problem, z: FloatArray) -> FloatArray:
+    """Return the stated demand with its compound growth at standard normal deviates of the services."""
+    demand = np.zeros((len(problem.snapshot.services), len(problem.months)))
+    for at, service in enumerate(problem.snapshot.services):
+        growth = problem.growth_override_ratio
+        if growth is None:
+            growth = growth_at(
+                mid=service.growth_ratio,
+                low=service.growth_low_ratio,
+                high=service.growth_high_ratio,
+                z=float(z[at]),
+            )
+        if problem.in_scope[at]:
+            demand[at] = demand_request_s(service, problem.months, growth_ratio=growth) * problem.output_tok[at]
+    return demand

@@ -1,7 +1,8 @@
 """From a fleet to a question of plain values: places with what they hold, what they may take, and who may serve what.
 
-A place is a hall: its racks hang on one set of feeds and loops. What racks share is written as limits over places, as
-if the hosts of a place were spread evenly over its racks; where hosts then really go, `fleet.room` says rack by rack.
+A place is a hall: its racks hang on one set of feeds and loops. A site without a hall is a place that takes nothing.
+What racks share is written as limits over places, as if the hosts of a place were spread evenly over its racks; where
+hosts then really go, `fleet.room` says rack by rack.
 Values in, values out.
 """
 
@@ -44,6 +45,9 @@ from scenarios.plans import BoolArray
 DAYS_A_MONTH = 30.4375
 BOOK_OF_PRICE = 0.5  # of a standing host where nobody says: half-way through its life
 ROOM, POWER, COOLING = "room", "feed_failover_power", "cooling"
+NO_RACK, LIQUID = "no_rack", "liquid_cooling"
+OF_A_RACK = ("rack_power", POWER, "rack_cooling", "rack_units", "rack_weight", "rack_ports")
+"""What a rack has, in the order in which `_Ground._each` tells how many hosts it takes by it."""
 ALIKE = 1e-6  # limits whose uses differ by less are one limit, the tightest
 
 
@@ -161,7 +165,8 @@ class _Ground:
         self._months = question.months
         regions = {s.region for at, s in enumerate(snapshot.services) if question.in_scope[at]}
         halls = ["/".join(key.split("/")[:2]) for key in snapshot.row_keys]
-        slugs = sorted({hall for hall in halls if self._region(hall) in regions})
+        asked = {site.slug for site in snapshot.sites if site.region in regions}
+        slugs = sorted({*(hall for hall in halls if self._region(hall) in regions), *self._bare(asked, halls)})
         at_place = {slug: at for at, slug in enumerate(slugs)}
         of_row = np.array([at_place.get(hall, -1) for hall in halls], dtype=np.int64)
         self.places = tuple(PlaceValues(slug=slug, site=slug.split("/")[0]) for slug in slugs)
@@ -169,6 +174,9 @@ class _Ground:
         self._known = np.array([kind.slug for kind in snapshot.kinds])
         self._standing = np.stack([self._hosts(month) for month in self._months])
         self._feeds: dict[bytes, FloatArray] = {}
+
+    def _bare(self, sites: set[str], halls: Sequence[str]) -> set[str]:
+        return sites - {hall.split("/", maxsplit=1)[0] for hall in halls}
 
     def _region(self, hall: str) -> str:
         site = hall.split("/", maxsplit=1)[0]
@@ -196,7 +204,7 @@ class _Ground:
 
     # --- sites, kinds, services ---------------------------------------------------------------------------------------
     def sites(self) -> Iterator[SiteValues]:
-        """Return the sites that have a place, with their energy."""
+        """Return the sites of the regions asked about, with their energy."""
         params, own = self._params, {one.site: one for one in self._params.tariffs}
         until = params.subsidy_until or "9999-12"
         here = {place.site for place in self.places}
@@ -240,6 +248,7 @@ class _Ground:
                 resale_ratio=0.0 if is_kept else params.resale_ratio,
                 upkeep_per_month=price * params.upkeep_ratio_year / 12,
                 vendor=chip_get(kind.chip).vendor,
+                chip=kind.chip,
             )
 
     def services(self) -> Iterator[ServiceValues]:
@@ -295,7 +304,8 @@ class _Ground:
                 for phase, rates in question.rates.items():
                     if rates.tok_s[s, k] <= 0 or (not len(may) and not is_homegrown):
                         continue
-                    is_open = is_homegrown and phase == WHOLE and kind.slug in in_use and bool(len(may)) and may[0] == 0
+                    is_ready = 0 in may.tolist()
+                    is_open = is_homegrown and phase == WHOLE and kind.slug in in_use and is_ready
                     yield RateValues(
                         service=service.slug,
                         kind=kind.slug,
@@ -400,40 +410,57 @@ class _Ground:
 
         By place, each kind alone, the racks empty.
         """
-        snapshot, inside = self._snapshot, self._racks_place >= 0
-        is_open = np.logical_or.reduce([snapshot.rack_open(month) for month in months]) & inside
-        feeds_va = np.maximum.reduce([self._feeds_va(month) for month in months])
-        caps = np.zeros((len(self.places), len(snapshot.kinds)), dtype=np.int64)
-        for k, kind in enumerate(snapshot.kinds):
-            each = np.floor(
-                np.min(
-                    [
-                        snapshot.rack_power_limit_w / kind.power_w,
-                        feeds_va / kind.apparent_va,
-                        snapshot.rack_cooling_limit_w / kind.power_w,
-                        snapshot.rack_height_u / kind.height_u,
-                        snapshot.rack_weight_limit_kg / kind.weight_kg
-                        if kind.weight_kg
-                        else np.full(len(is_open), np.inf),
-                        snapshot.rack_ports / kind.ports if kind.ports else np.full(len(is_open), np.inf),
-                    ],
-                    axis=0,
-                )
-                + 1e-9,
-                where=is_open,
-                out=np.zeros(len(is_open)),
-            )
-            if kind.cooling == "liquid":
-                each = np.where(snapshot.rack_is_liquid, each, 0.0)
-            np.add.at(caps[:, k], self._racks_place[is_open], each[is_open].astype(np.int64))
+        is_open = self._open(months)
+        caps = np.zeros((len(self.places), len(self._snapshot.kinds)), dtype=np.int64)
+        for k in range(len(self._snapshot.kinds)):
+            each = self._each(k, is_open, months).min(axis=0)
+            np.add.at(caps[:, k], self._racks_place[is_open], each)
         return caps
 
-    def _feeds_va(self, month: date) -> FloatArray:
-        """Return the largest load of each rack that its own feeds bear in a month, inf without feeds. [VA]"""
-        key = tree_key(self._snapshot.power, month)
-        if key not in self._feeds:
-            self._feeds[key] = rack_limits(self._snapshot.power.on(month, len(self._racks_place)))
-        return self._feeds[key]
+    def _open(self, months: Sequence[date]) -> BoolArray:
+        opened = np.logical_or.reduce([self._snapshot.rack_open(month) for month in months])
+        return np.asarray(opened & (self._racks_place >= 0), dtype=bool)
+
+    def _each(self, kind: int, is_open: BoolArray, months: Sequence[date]) -> IntArray:
+        """Return how many hosts of a kind open racks take by each thing that a rack has, int64[C, racks]. [-]"""
+        snapshot, fact = self._snapshot, self._snapshot.kinds[kind]
+        needs = (fact.power_w, fact.apparent_va, fact.power_w, fact.height_u, fact.weight_kg, fact.ports)
+        has = (
+            snapshot.rack_power_limit_w,
+            self._feeds_va(months),
+            snapshot.rack_cooling_limit_w,
+            snapshot.rack_height_u,
+            snapshot.rack_weight_limit_kg,
+            snapshot.rack_ports,
+        )
+        each = np.full((len(has), int(is_open.sum())), np.inf)
+        for at, (need, most) in enumerate(zip(needs, has, strict=True)):
+            if need:
+                each[at] = most[is_open] / need
+        found = np.floor(np.minimum(each, 1e6) + 1e-9).astype(np.int64)
+        return found * snapshot.rack_is_liquid[is_open] if fact.cooling == "liquid" else found
+
+    def _why(self, kind: int) -> list[str]:
+        """Return by place what lets most of its racks take no more hosts of a kind than they do."""
+        is_open = self._open(self._months)
+        each, place = self._each(kind, is_open, self._months), self._racks_place[is_open]
+        first = each.argmin(axis=0)
+        dry = np.zeros(len(first), dtype=bool)
+        if self._snapshot.kinds[kind].cooling == "liquid":
+            dry = ~self._snapshot.rack_is_liquid[is_open]
+        words = (*OF_A_RACK, LIQUID)
+        times = np.zeros((len(self.places), len(words)), dtype=np.int64)
+        np.add.at(times, (place, np.where(dry, len(OF_A_RACK), first)), 1)
+        return [words[int(row.argmax())] if row.any() else NO_RACK for row in times]
+
+    def _feeds_va(self, months: Sequence[date]) -> FloatArray:
+        """Return the largest load of each rack that its own feeds bear in some month, inf without feeds. [VA]"""
+        power = self._snapshot.power
+        by_key = {tree_key(power, month): month for month in months}
+        for key, month in by_key.items():
+            if key not in self._feeds:
+                self._feeds[key] = rack_limits(power.on(month, len(self._racks_place)))
+        return np.asarray(np.maximum.reduce([self._feeds[key] for key in by_key]))
 
     def _rooms(self, caps: IntArray) -> Iterator[LimitValues]:
         """Return the room of each place: a host takes the share of it that it would take among its likes.
@@ -443,6 +470,7 @@ class _Ground:
         by_month = np.stack([self._caps([month]) for month in self._months])
         whole = np.broadcast_to(caps, by_month.shape)
         opened = np.divide(by_month, whole, out=np.ones(by_month.shape), where=whole > 0).min(axis=2)
+        why = [self._why(k) for k in range(len(self._snapshot.kinds))]
         for at, place in enumerate(self.places):
             shares = {
                 k: 1.0 / caps[at, k] if caps[at, k] else 2.0  # one that no rack takes never fits
@@ -453,14 +481,14 @@ class _Ground:
             yield LimitValues(
                 slug=f"room {place.slug}",
                 limit=tuple(np.maximum(opened[:, at], np.broadcast_to(stands, len(self._months))).tolist()),
-                uses=tuple(self._use(place.slug, k, share) for k, share in shares.items()),
+                uses=tuple(self._use(place.slug, k, share, why[k][at]) for k, share in shares.items()),
                 constraint=ROOM,
                 object=place.slug,
                 unit="-",
             )
 
-    def _use(self, place: str, kind: int, amount: float) -> UseValues:
-        return UseValues(place=place, kind=self._snapshot.kinds[kind].slug, amount=float(amount))
+    def _use(self, place: str, kind: int, amount: float, why: str = "") -> UseValues:
+        return UseValues(place=place, kind=self._snapshot.kinds[kind].slug, amount=float(amount), constraint=why)
 
     def _nodes(
         self, constraint: str, facts: TreeFacts, per_kind: FloatArray, unit: str, caps: IntArray
@@ -524,11 +552,13 @@ class _Ground:
                 constraint=constraint,
                 object=node,
                 unit=unit,
+                failure=facts.slugs[failure] if failure >= 0 else "",
             )
 
     def domains(self) -> Iterator[DomainValues]:
-        """Return the failure domains: each place of a region that has more than one."""
-        regions = [self._region(place.slug) for place in self.places]
-        for place, region in zip(self.places, regions, strict=True):
+        """Return the failure domains: each place with racks of a region that has more than one."""
+        with_racks = [self.places[at] for at in sorted(set(self._racks_place[self._racks_place >= 0].tolist()))]
+        regions = [self._region(place.slug) for place in with_racks]
+        for place, region in zip(with_racks, regions, strict=True):
             if regions.count(region) > 1:
                 yield DomainValues(slug=place.slug, lost=(LostValues(place=place.slug),))

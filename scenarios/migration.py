@@ -6,9 +6,9 @@ from dataclasses import dataclass, field, fields
 import numpy as np
 
 from fleet.snapshot import FloatArray, IntArray
-from scenarios.capacity import Progress, band_of, months_band
 from scenarios.demand import month_label
 from scenarios.futures import Future, future_draw, future_expected
+from scenarios.pipelines import Progress
 from scenarios.placement import LEAST_TOK_S, LightestHosts
 from scenarios.plans import (
     FleetMigration,
@@ -20,6 +20,7 @@ from scenarios.plans import (
     Problem,
     RegionMigration,
 )
+from scenarios.run_outs import band_of, months_band
 from scenarios.scopes import RegionScope, check_problem, scopes_of
 from scenarios.supply import Floor, Ground
 

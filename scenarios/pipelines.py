@@ -17,6 +17,9 @@ Values = Mapping[str, Any]
 Payload = dict[str, Any]
 """What one step is about, as JSON values."""
 
+Progress = Callable[[float, str], None]
+"""Is called with the share done [0, 1] and what is being done; what it raises ends the work."""
+
 
 @dataclass(frozen=True, slots=True)
 class StepContext:
@@ -115,7 +118,7 @@ def json_unpack(data: bytes) -> Any:
     return json.loads(gzip.decompress(data))
 
 
-def pipeline_walk(pipeline: Pipeline, values: Values, on_progress: Callable[[float, str], None]) -> Any:
+def pipeline_walk(pipeline: Pipeline, values: Values, on_progress: Progress) -> Any:
     """Compute all steps in this process, one after the other; return the answer as JSON values."""
     results: dict[str, list[Kept]] = {}
     before_ratio = 0.0
@@ -131,7 +134,7 @@ def pipeline_walk(pipeline: Pipeline, values: Values, on_progress: Callable[[flo
     return json_unpack(results[pipeline.stages[-1].name][0].read())
 
 
-def _inline(on_progress: Callable[[float, str], None], before: float, share: float, number: int) -> StepContext:
+def _inline(on_progress: Progress, before: float, share: float, number: int) -> StepContext:
     return StepContext(
         report=lambda ratio, text: on_progress(min(1.0, before + share * (number + ratio)), text),
         should_stop=lambda: False,

@@ -32,15 +32,16 @@ from fleet.selectors import snapshot_cached
 from fleet.snapshot import FleetSnapshot, FloatArray, IntArray, SiteFact
 from scenarios.accuracy import SCHEME, held_rows
 from scenarios.calibrations import InUse
-from scenarios.capacity import band_of
 from scenarios.checks import DAY_FIRST, DAY_LAST
-from scenarios.demand import month_add, month_label
+from scenarios.demand import month_add, month_first, month_label
+from scenarios.demands import demand_fans, histories_digest
 from scenarios.engine import ENGINE_VERSION, Inputs, problem_build
 from scenarios.futures import Future, future_draw, future_expected
+from scenarios.plan_futures import Demand, demand_of
 from scenarios.plans import BoolArray, MonthBand, Problem
 from scenarios.rating_store import ratings_ask
 from scenarios.ratings import RatingTable, allowed_take, engines_in_use, rates_basis, rating_rows, ratings_found
-from scenarios.run_outs import RegionRunOut, first_of, plan_run_outs, site_hosts
+from scenarios.run_outs import RegionRunOut, band_of, first_of, plan_run_outs, site_hosts
 from scenarios.supply import Floor, Ground
 
 logger = logging.getLogger(__name__)
@@ -86,7 +87,8 @@ def capacity_query(question: CapacityQuestion) -> dict[str, Any]:
     check_question(question, snapshot)
     in_use = engines_in_use()
     day = day_answers(snapshot, question.as_of, in_use)
-    versions = [ENGINE_VERSION, RATING_VERSION, in_use.as_dict() if in_use else None, day.table.digest]
+    calibration = in_use.as_dict() if in_use else None
+    versions = [ENGINE_VERSION, RATING_VERSION, calibration, day.table.digest, day.histories]
     asked = json.dumps({**asdict(question), "versions": versions}, default=str, sort_keys=True)
     key = f"capacity-query:{snapshot.digest}:{hashlib.sha256(asked.encode()).hexdigest()}"
     known: dict[str, Any] | None = _cache_get(key)
@@ -127,24 +129,24 @@ def check_question(question: CapacityQuestion, snapshot: FleetSnapshot) -> None:
 
 # --- what the questions about one day share ---------------------------------------------------------------------------
 _fleets: OrderedDict[tuple[str, date], "DayFleet"] = OrderedDict()
-_days: OrderedDict[tuple[str, date, str, str], "DayAnswers"] = OrderedDict()
+_days: OrderedDict[tuple[str, date, str, str, str], "DayAnswers"] = OrderedDict()
 _kept_lock = threading.Lock()
 
 
 def day_answers(snapshot: FleetSnapshot, day: date, in_use: InUse | None) -> "DayAnswers":
     """Return what the process keeps of a fleet on a day; it is begun anew where anything that it follows from differs.
 
-    Which ratings are stored is asked each time: one that has been worked out meanwhile makes another set of ratings,
-    and what follows from the racks alone stays.
+    Which ratings and histories of demand are stored is asked each time: one that has been worked out or measured
+    meanwhile makes another set, and what follows from the racks alone stays.
     """
-    found = ratings_found(snapshot, in_use)
-    key = (snapshot.digest, day, in_use.digest if in_use else "", found)
+    found, histories = ratings_found(snapshot, in_use), histories_digest(snapshot.services)
+    key = (snapshot.digest, day, in_use.digest if in_use else "", found, histories)
     with _kept_lock:
         fleet, known = _fleets.get(key[:2]), _days.get(key)
         if fleet is None:
             fleet = _fleets[key[:2]] = DayFleet(snapshot, day)
         if known is None:
-            known = _days[key] = DayAnswers(fleet, in_use)
+            known = _days[key] = DayAnswers(fleet, in_use, histories)
         for kept, at in ((_fleets, key[:2]), (_days, key)):
             kept.move_to_end(at)  # type: ignore[arg-type]
             while len(kept) > DAYS_KEPT:
@@ -224,8 +226,8 @@ class _Walked:
 class DayAnswers:
     """Answers about a fleet on a day by one set of ratings. Everything is worked out when it is first needed, once."""
 
-    def __init__(self, fleet: DayFleet, in_use: InUse | None) -> None:
-        self.fleet, self.in_use = fleet, in_use
+    def __init__(self, fleet: DayFleet, in_use: InUse | None, histories: str) -> None:
+        self.fleet, self.in_use, self.histories = fleet, in_use, histories
         self.snapshot, self.day = fleet.snapshot, fleet.day
 
     @cached_property
@@ -265,8 +267,14 @@ class DayAnswers:
         return measured_summary(self.in_use)
 
     @cached_property
+    def _demand(self) -> Demand:
+        """The demand that a run about the same months takes."""
+        months = tuple(month_first(month) for month in self.problem.months)
+        return demand_of(self.problem, demand_fans(self.snapshot, months))
+
+    @cached_property
     def _futures(self) -> list[Future]:
-        return [future_draw(self.problem, index) for index in range(DRAWS)]
+        return [future_draw(self.problem, index, self._demand) for index in range(DRAWS)]
 
     def services_of(self, question: CapacityQuestion) -> BoolArray:
         """Return the services that load the regions asked about, and the one asked about, bool[S]."""
@@ -361,7 +369,8 @@ class DayAnswers:
     @cached_property
     def run_outs(self) -> tuple[RegionRunOut, ...]:
         """When each region runs out; other processes find it in the cache."""
-        follows = [ENGINE_VERSION, RATING_VERSION, self.in_use.digest if self.in_use else "", self.table.digest]
+        in_use = self.in_use.digest if self.in_use else ""
+        follows = [ENGINE_VERSION, RATING_VERSION, in_use, self.table.digest, self.histories]
         text = json.dumps([*follows, self.day.isoformat(), [region.slug for region in self.snapshot.regions]])
         key = f"capacity-run-outs:{self.snapshot.digest}:{hashlib.sha256(text.encode()).hexdigest()}"
         kept: Iterable[dict[str, Any]] | None = _cache_get(key)
@@ -373,7 +382,7 @@ class DayAnswers:
         problem, walked = self.problem, self.fleet.walked(self.problem)
         found = plan_run_outs(
             problem,
-            expected=future_expected(problem),
+            expected=future_expected(problem, self._demand),
             expected_hosts=walked.expected_hosts,
             futures=self._futures,
             hosts=walked.hosts,

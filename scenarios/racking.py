@@ -11,7 +11,6 @@ from datetime import date
 
 import numpy as np
 
-from fleet.domains import racks_of_place
 from fleet.fits import FitStop
 from fleet.room import Room
 from fleet.snapshot import FleetSnapshot, FloatArray, IntArray
@@ -125,7 +124,8 @@ class _Walk:
     def __init__(self, snapshot: FleetSnapshot, problem: PlanProblem, months: Sequence[date]) -> None:
         self._snapshot, self._months = snapshot, months
         self._labels = problem.periods
-        self.racks = {place.slug: racks_of_place(snapshot, "hall", place.slug) for place in problem.located}
+        halls = np.array(["/".join(key.split("/")[:2]) for key in snapshot.row_keys], dtype=str)
+        self.racks = {place.slug: (halls == place.slug)[snapshot.rack_row] for place in problem.located}
         asked = {place.site for place in problem.located}
         self._sites = [at for at, site in enumerate(snapshot.sites) if site.slug in asked]
         self._last_day = snapshot.host_last_day.copy()

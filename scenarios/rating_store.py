@@ -44,9 +44,9 @@ from accelerator.rating import Rating, refused
 from accelerator.serving_calibration import ServingCalibration
 from accelerator.trials import Question
 from scenarios.calibrations import calibration_current
-from scenarios.capacity import Progress
 from scenarios.claims import Queue
 from scenarios.models import RatingBatch, StoredRating, Trace
+from scenarios.pipelines import Progress
 
 logger = logging.getLogger(__name__)
 

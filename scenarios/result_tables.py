@@ -3,85 +3,16 @@
 from collections.abc import Mapping
 from typing import Any
 
+from scenarios.capacity_tables import capacity_tables
 from scenarios.plan_tables import plan_tables
-from scenarios.tables import Column, Table
-
-
-def _band(name: str, label: str, unit: str, decimals: int = 0) -> tuple[Column, ...]:
-    return (
-        Column(f"{name}_p10", f"{label}, P10", unit, decimals),
-        Column(f"{name}_p50", f"{label}, P50", unit, decimals),
-        Column(f"{name}_p90", f"{label}, P90", unit, decimals),
-    )
-
-
-def _spread(name: str, band: Mapping[str, Any]) -> dict[str, Any]:
-    return {f"{name}_{quantile}": band[quantile] for quantile in ("p10", "p50", "p90")}
+from scenarios.tables import Column, Table, band_columns, band_spread
 
 
 def tables_of(result: Mapping[str, Any]) -> list[Table]:
     """Return the tables of a finished run, the most asked for first."""
     plan = plan_tables(result["plan"]) if result.get("plan") else []
-    own = _capacity_tables(result) if result["kind"] == "capacity" else _migration_tables(result)
+    own = capacity_tables(result) if result["kind"] == "capacity" else _migration_tables(result)
     return [*plan, *own, _ratings_table(result)]
-
-
-def _capacity_tables(result: Mapping[str, Any]) -> list[Table]:
-    months = Table(
-        name="capacity",
-        caption="Capacity against demand by region and month, output tokens per second in the busiest hour",
-        columns=(
-            Column("region", "Region"),
-            Column("month", "Month"),
-            *_band("available_tok_s", "Available", "tok/s"),
-            *_band("demanded_tok_s", "Demanded", "tok/s"),
-            *_band("headroom_ratio", "Headroom", "%"),
-            Column("unserved_tok_s", "Unserved", "tok/s"),
-            Column("binding", "Binds"),
-        ),
-        rows=[
-            {
-                "region": region["name"],
-                "month": period["month"],
-                **_spread("available_tok_s", period["available_tok_s"]),
-                **_spread("demanded_tok_s", period["demanded_tok_s"]),
-                **_spread("headroom_ratio", period["headroom_ratio"]),
-                "unserved_tok_s": period["unserved_tok_s"],
-                "binding": period["binding"],
-            }
-            for region in result["regions"]
-            for period in region["periods"]
-        ],
-    )
-    sites = Table(
-        name="sites",
-        caption="Hosts and rack power by site and month, and what stops the next host",
-        columns=(
-            Column("site", "Site"),
-            Column("month", "Month"),
-            Column("hosts", "Hosts racked"),
-            Column("waiting", "Hosts waiting"),
-            Column("power_kw", "Power planned", "kW", 1),
-            Column("power_limit_kw", "Rack limit", "kW", 1),
-            Column("binding", "Binds"),
-            Column("sentence", "What stops the next host"),
-        ),
-        rows=[
-            {
-                "site": site["name"],
-                "month": period["month"],
-                "hosts": sum(period["hosts"].values()),
-                "waiting": sum(period["waiting"].values()),
-                "power_kw": period["power_w"] / 1000,
-                "power_limit_kw": period["power_limit_w"] / 1000,
-                "binding": period["binding"],
-                "sentence": period["sentence"],
-            }
-            for site in result["sites"]
-            for period in site["periods"]
-        ],
-    )
-    return [months, sites]
 
 
 def _migration_tables(result: Mapping[str, Any]) -> list[Table]:
@@ -93,16 +24,16 @@ def _migration_tables(result: Mapping[str, Any]) -> list[Table]:
         caption="Hosts by state and share of output tokens on homegrown chips, by month",
         columns=(
             Column("month", "Month"),
-            *_band("homegrown_token_ratio", "Tokens on homegrown chips", "%", 1),
-            *_band("gpu_hosts_needed", "GPU hosts needed", "hosts"),
+            *band_columns("homegrown_token_ratio", "Tokens on homegrown chips", "%", 1),
+            *band_columns("gpu_hosts_needed", "GPU hosts needed", "hosts"),
             Column("unserved_tok_s", "Unserved", "tok/s"),
             *(Column(f"hosts_{kind}", f"{kind} racked", "hosts") for kind in kinds),
         ),
         rows=[
             {
                 "month": period["month"],
-                **_spread("homegrown_token_ratio", period["homegrown_token_ratio"]),
-                **_spread("gpu_hosts_needed", period["gpu_hosts_needed"]),
+                **band_spread("homegrown_token_ratio", period["homegrown_token_ratio"]),
+                **band_spread("gpu_hosts_needed", period["gpu_hosts_needed"]),
                 "unserved_tok_s": period["unserved_tok_s"],
                 **{f"hosts_{kind}": period["hosts"].get(kind, 0) for kind in kinds},
             }
@@ -206,7 +137,7 @@ def _ratings_table(result: Mapping[str, Any]) -> Table:
             Column("kind", "Host type"),
             Column("model", "Model"),
             Column("mix", "Mix"),
-            *_band("tok_s", "Output per host", "tok/s"),
+            *band_columns("tok_s", "Output per host", "tok/s"),
             Column("precision", "Precision"),
             Column("tp", "TP", "chips"),
             Column("replicas_per_host", "Replicas per host"),
@@ -216,5 +147,5 @@ def _ratings_table(result: Mapping[str, Any]) -> Table:
             Column("binds", "Binds"),
             Column("refusal", "Why not"),
         ),
-        rows=[{**row, **_spread("tok_s", row["tok_s"])} for row in result["ratings"]],
+        rows=[{**row, **band_spread("tok_s", row["tok_s"])} for row in result["ratings"]],
     )

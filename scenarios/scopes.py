@@ -36,9 +36,6 @@ def check_problem(problem: Problem) -> None:
         raise ValueError("nothing to plan: the fleet has no site")
     if not problem.in_scope.any():
         raise ValueError("nothing to plan: no service in scope demands anything")
-    homes = {site.region for site in problem.snapshot.sites}
     for service, is_asked in zip(problem.snapshot.services, problem.in_scope, strict=True):
         if is_asked and not service.demand_request_s > 0:
             raise ValueError(f"service {service.slug} is asked about, but demands nothing")
-        if is_asked and service.region not in homes:
-            raise ValueError(f"service {service.slug} is served in region {service.region}, which has no site")

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+QUANTILES = ("p10", "p50", "p90")
 FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r")  # a spreadsheet would run such a cell
 
 
@@ -48,6 +49,16 @@ class Cell:
 
     text: str
     style: str
+
+
+def band_columns(name: str, label: str, unit: str, decimals: int = 0) -> tuple[Column, ...]:
+    """Return the columns of a band: P10, P50 and P90."""
+    return tuple(Column(f"{name}_{q}", f"{label}, {q.upper()}", unit, decimals) for q in QUANTILES)
+
+
+def band_spread(name: str, band: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a band as the cells of its columns."""
+    return {f"{name}_{q}": band[q] for q in QUANTILES}
 
 
 def _cell(value: Any, column: Column) -> Cell:

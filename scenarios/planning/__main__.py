@@ -35,6 +35,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     lasts.add_argument("--draws", type=int, default=200, help="futures drawn (default: %(default)s)")
     lasts.add_argument("--seed", type=int, default=1, help="seed of the draws (default: %(default)s)")
     lasts.add_argument("--target-ratio", type=float, default=0.0, help="headroom to stay above [-]")
+    lasts.add_argument("--lead-months", type=float, help="from order to service of what no offer names [month]")
     write = commands.add_parser("schemas", help="write the JSON Schemas")
     write.add_argument("folder", type=Path)
     asked = parser.parse_args(arguments)
@@ -47,7 +48,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except (OSError, ValueError) as error:
         return _refuse(error)
     if asked.command == "capacity":
-        lasting = plan_capacity(problem, draws=asked.draws, seed=asked.seed, target_ratio=asked.target_ratio)
+        lasting = plan_capacity(
+            problem,
+            draws=asked.draws,
+            seed=asked.seed,
+            target_ratio=asked.target_ratio,
+            lead_months=asked.lead_months,
+        )
         sys.stdout.write(json.dumps(plain_of(lasting), indent=1) + "\n")
         return 0
     answer = plan_migration(problem)

@@ -4,14 +4,15 @@ Period by period, region by region: the cheapest whole hosts that limits let in,
 """
 
 from collections import defaultdict
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import highspy
 import numpy as np
 
 from scenarios.planning.arrivals import Ground, Walked
-from scenarios.planning.capacity_answer import AddRow, MissedRow
-from scenarios.planning.days import position_day
+from scenarios.planning.capacity_answer import AddRow, ClosedValues, MissedRow
+from scenarios.planning.days import months_before, position_day
 from scenarios.planning.draws import Future
 from scenarios.planning.headroom import ALL, Asked, Region
 from scenarios.planning.migration_program import Facts
@@ -51,8 +52,11 @@ class Additions:
         usable: dict[str, FloatArray],
         *,
         target_ratio: float,
+        lead_months: float | None = None,
+        closed: Sequence[ClosedValues] = (),
     ) -> None:
         self.problem, self._ground, self._walked, self._future = problem, ground, walked, future
+        self._lead_months, self._closed = lead_months, closed
         self._target, self._usable = 1.0 + target_ratio, usable
         self._facts = Facts.of(problem)
         self._taken = np.zeros(len(problem.limits))
@@ -60,14 +64,18 @@ class Additions:
         self._used_own: dict[tuple[int, int], float] = defaultdict(float)
         self._used_free: dict[int, float] = defaultdict(float)
 
-    def find(self, regions: tuple[Region, ...], shares: dict[str, FloatArray]) -> Added:
-        """Return what to add; `shares` is what can be served of the whole mix if nothing is, float64[T]."""
+    def find(self, regions: tuple[Region, ...], shares: dict[str, FloatArray], show: Callable[[float], None]) -> Added:
+        """Return what to add; `shares` is what can be served of the whole mix if nothing is, float64[T].
+
+        `show` is told the share done [0, 1] before every period.
+        """
         rows: list[tuple[str, AddRow]] = []
         missed: list[MissedRow] = []
         asked = {
             region.slug: Asked(region, self._future, np.maximum(self._usable[region.slug], 1e-9)) for region in regions
         }
         for period in range(len(self.problem.periods)):
+            show(period / len(self.problem.periods))
             for region in regions:
                 if shares[region.slug][period] >= self._target * (1 - NOTICED):
                     continue
@@ -80,18 +88,36 @@ class Additions:
                     )
         return Added(tuple(rows), tuple(missed))
 
-    def kinds(self, region: Region) -> tuple[int, ...]:
-        """Return the kinds that may be added in a region: those offered there, or all that serve it if none is."""
-        sites = {site.slug for site in self.problem.sites if site.region == region.slug}
-        offered = {offer.kind for offer in self.problem.offers if offer.hosts and offer.site in {"", *sites}}
-        serving = {self.problem.rates[row].kind for one in region.commodities for row in one.rates}
-        return tuple(sorted(self._ground.kind_at[kind] for kind in (offered & serving or serving)))
+    def pairs(self, region: Region, period: int) -> list[tuple[int, int]]:
+        """Return the places and kinds of which hosts may be added in a region and a period.
+
+        Kinds are those offered to the region, or, if none is, all that serve it and may be bought; places those that
+        take one when empty.
+        """
+        problem, places = self.problem, self._places(region)
+        sites = {site.slug for site in problem.sites if site.region == region.slug}
+        offered = {offer.kind for offer in problem.offers if offer.hosts and offer.site in {"", *sites}}
+        serving = {problem.rates[row].kind for one in region.commodities for row in one.rates}
+        kinds = sorted(self._ground.kind_at[kind] for kind in (offered & serving or serving))
+        pairs = [(place, kind) for place in places for kind in kinds if self._is_ever_room(place, kind)]
+        return pairs if offered & serving else [pair for pair in pairs if not self._is_closed(*pair, period)]
+
+    def _is_ever_room(self, place: int, kind: int) -> bool:
+        limits = self.problem.limits
+        return all(amount <= max(limits[at].limit) for at, amount in self._ground.uses.get((place, kind), ()))
+
+    def _is_closed(self, place: int, kind: int, period: int) -> bool:
+        slug, site = self.problem.kinds[kind].slug, self.problem.sites[self._ground.site_of[place]].slug
+        return any(
+            (row.kind, row.site) == (slug, site) and row.first <= period and (row.last is None or period < row.last)
+            for row in self._closed
+        )
 
     def cheapest(self, region: Region) -> str:
         """Return the kind that gives a token of the region for the least money in the first period; empty: none."""
         best: dict[int, float] = {}
-        places = self._places(region)
-        for kind in self.kinds(region):
+        pairs = self.pairs(region, 0)
+        for kind in sorted({kind for _place, kind in pairs}):
             slug = self.problem.kinds[kind].slug
             rates = [
                 self._future.rate_tok_s[row]
@@ -99,13 +125,25 @@ class Additions:
                 for row in one.rates
                 if self.problem.rates[row].kind == slug
             ]
-            best[kind] = min(self._cost(region, place, kind, 0) for place in places) / max(float(np.mean(rates)), 1e-9)
+            cost = min(self._cost(region, place, kind, 0) for place, one in pairs if one == kind)
+            best[kind] = cost / max(float(np.mean(rates)), 1e-9)
         return self.problem.kinds[min(best, key=lambda kind: (best[kind], kind))].slug if best else ""
 
     def lead_periods(self, kind: str, sites: set[str]) -> int | None:
         """Return after how many periods from now the first offer of a kind may stand at some sites; none: no offer."""
         found = [o.period for o in self.problem.offers if o.kind == kind and o.hosts and o.site in {"", *sites}]
         return min(found, default=None)
+
+    def order_by(self, position: float | None, kind: str, sites: set[str]) -> str | None:
+        """Return the day by which hosts of a kind have to be ordered to stand at a position in periods; None: no day.
+
+        It is earlier by the periods of the first offer, or else by the months asked for, in calendar months.
+        """
+        lead = self.lead_periods(kind, sites)
+        if position is not None and lead is not None:
+            return position_day(self.problem, position - lead)
+        day = position_day(self.problem, position)
+        return None if day is None or self._lead_months is None else months_before(day, self._lead_months)
 
     def _places(self, region: Region) -> list[int]:
         sites = self.problem.sites
@@ -134,10 +172,10 @@ class Additions:
 
     def _region(self, region: Region, asked: Asked, period: int) -> tuple[list[AddRow], bool]:
         """Return the hosts to add in a region and a period, and whether they are not enough."""
-        ground, kinds, places = self._ground, self.kinds(region), self._places(region)
-        pairs = [(place, kind) for place in places for kind in kinds]
+        ground, pairs = self._ground, self.pairs(region, period)
         if not pairs:
             return [], True
+        kinds = sorted({kind for _place, kind in pairs})
         cost = np.array([self._cost(region, place, kind, period) for place, kind in pairs])
         cost = np.maximum(cost, 1e-6 * max(float(cost.max()), 1.0))
         unit = float(cost.max())
@@ -146,11 +184,13 @@ class Additions:
         weight = [cost / unit]
         weight += self._loads(program, region, asked, period, dict(zip(pairs, hosts.tolist(), strict=True)))
         slack = self._walked.free[:, period] - self._taken
-        for limit in range(len(self.problem.limits)):
-            uses = [(hosts[at], dict(ground.uses.get(pair, ())).get(limit, 0.0)) for at, pair in enumerate(pairs)]
-            if any(amount for _at, amount in uses):
-                row = program.rows(Requirement("limit", ""), 1, upper=max(0.0, float(slack[limit])))
-                program.put(row[0], [at for at, _amount in uses], [amount for _at, amount in uses])
+        uses: dict[int, list[tuple[int, float]]] = defaultdict(list)
+        for at, pair in enumerate(pairs):
+            for limit, amount in ground.uses.get(pair, ()):
+                uses[limit].append((int(hosts[at]), amount))
+        for limit, of_limit in sorted(uses.items()):
+            row = program.rows(Requirement("limit", ""), 1, upper=max(0.0, float(slack[limit])))
+            program.put(row[0], [at for at, _amount in of_limit], [amount for _at, amount in of_limit])
         groups = sorted({(int(ground.site_of[place]), kind) for place, kind in pairs})
         own, free, beyond = (program.columns(len(groups), upper=most) for most in self._offered(groups, period))
         weight += [np.zeros(len(groups)), np.zeros(len(groups)), np.full(len(groups), BEYOND_COST)]
@@ -234,7 +274,6 @@ class Additions:
             self._used_own[site, kind] += from_own
             self._used_free[kind] += from_free
             slug, name = problem.kinds[kind].slug, problem.sites[site].slug
-            lead = self.lead_periods(slug, {name})
             rows.append(
                 AddRow(
                     period=period,
@@ -243,7 +282,7 @@ class Additions:
                     hosts=hosts,
                     beyond_hosts=max(0, round(hosts - from_own - from_free)),
                     cost=float(cost[ours] @ counts[ours]),
-                    order_by_on=None if lead is None else position_day(problem, period - lead),
+                    order_by_on=self.order_by(period, slug, {name}),
                 )
             )
         return rows

@@ -34,12 +34,13 @@ class Walked:
 
 @dataclass(frozen=True, slots=True)
 class Stop:
-    """What stops the next host at a site: no more hosts (`limit` None), or a limit."""
+    """What stops the next host at a site: no more hosts (`limit` None), or a limit and what makes it bind."""
 
     kind: int
     limit: LimitValues | None
-    free: float
-    needed: float
+    constraint: str = ""
+    free: float = 0.0
+    needed: float = 0.0
 
 
 class Ground:
@@ -66,11 +67,13 @@ class Ground:
         self.places_of = tuple(np.flatnonzero(self.site_of == at) for at in range(len(problem.sites)))
         left = np.array([problem.at(limit.limit) for limit in problem.limits]).reshape(len(problem.limits), count)
         self.uses: dict[tuple[int, int], list[tuple[int, float]]] = {}
+        self._constraint: dict[tuple[int, int, int], str] = {}  # of a use, where it is not the limit's own
         for at, limit in enumerate(problem.limits):
             for use in limit.uses:
                 if use.amount > 0:
                     pair = self.place_at[use.place], self.kind_at[use.kind]
                     self.uses.setdefault(pair, []).append((at, use.amount))
+                    self._constraint[at, *pair] = use.constraint or limit.constraint
                     left[at] -= use.amount * self.standing[pair]
         self.left = left  # float64[L, T]: what standing hosts leave in each period
         # what a host dated later will need is not free now
@@ -134,20 +137,23 @@ class Ground:
     def stop(self, walked: Walked, future: Future, *, site: int, period: int) -> Stop:
         """Return what stops the next host of the kind that waits, or else of the kind that the site mostly gets."""
         kind = self._next_kind(walked, future, site, period)
-        found: list[tuple[float, int, float]] = []  # hosts that would fit, limit, amount: the tightest of each place
+        found: list[tuple[float, int, float, str]] = []  # hosts that would fit, limit, amount, what makes it bind
         for place in self.places_of[site].tolist():
             uses = self.uses.get((place, kind), ())
-            fits = [(float(walked.free[limit, period]) / amount, limit, amount) for limit, amount in uses]
+            fits = [
+                (float(walked.free[limit, period]) / amount, limit, amount, self._constraint[limit, place, kind])
+                for limit, amount in uses
+            ]
             if not fits or min(fits)[0] + ROUNDING >= 1:
-                return Stop(kind=kind, limit=None, free=0.0, needed=0.0)
+                return Stop(kind=kind, limit=None)
             found.append(min(fits))
         if not found:
-            return Stop(kind=kind, limit=None, free=0.0, needed=0.0)
-        limits = self.problem.limits
-        times = Counter(limits[limit].constraint for _hosts, limit, _amount in found)
+            return Stop(kind=kind, limit=None)
+        times = Counter(constraint for *_fits, constraint in found)
         most = max(sorted(times), key=times.__getitem__)
-        _hosts, limit, amount = max(one for one in found if limits[one[1]].constraint == most)
-        return Stop(kind=kind, limit=limits[limit], free=float(walked.free[limit, period]), needed=amount)
+        _hosts, limit, amount, _constraint = max(one for one in found if one[3] == most)
+        free = float(walked.free[limit, period])
+        return Stop(kind=kind, limit=self.problem.limits[limit], constraint=most, free=free, needed=amount)
 
     def _next_kind(self, walked: Walked, future: Future, site: int, period: int) -> int:
         """Return the kind whose next host is asked about: most waiting, else most ordered, else most standing."""

@@ -82,6 +82,7 @@ def plan_capacity(
     draws: int = 200,
     seed: int = 1,
     target_ratio: float = 0.0,
+    lead_months: float | None = None,
     futures: FutureValues | None = None,
     on_progress: Progress | None = None,
 ) -> CapacityAnswer:
@@ -100,6 +101,8 @@ def plan_capacity(
         Of the draws.
     target_ratio : float
         Headroom to stay above when hosts are added. [-]
+    lead_months : float, optional
+        From order to service of a kind that no offer names. [month]
     futures : FutureValues, optional
         What futures differ in, beside the bands of rates and deliveries of the problem.
     on_progress : callable, optional
@@ -110,7 +113,13 @@ def plan_capacity(
     ProblemError
         If the problem contradicts itself, or the futures do not fit it.
     """
-    ask = CapacityAsk(draws=draws, seed=seed, target_ratio=target_ratio, futures=futures or FutureValues())
+    ask = CapacityAsk(
+        draws=draws,
+        seed=seed,
+        target_ratio=target_ratio,
+        lead_months=lead_months,
+        futures=futures or FutureValues(),
+    )
     part = capacity_draws(problem, ask, range(draws), on_progress=on_progress)
     return capacity_merge(problem, ask, [part])
 
@@ -133,7 +142,9 @@ def capacity_draws(
     return CapacityPart(draws.start, draws.stop, share, demand, lost)
 
 
-def capacity_merge(problem: PlanProblem, ask: CapacityAsk, parts: Sequence[CapacityPart]) -> CapacityAnswer:
+def capacity_merge(
+    problem: PlanProblem, ask: CapacityAsk, parts: Sequence[CapacityPart], *, on_progress: Progress | None = None
+) -> CapacityAnswer:
     """Return the answer from parts that together are all draws, in any order.
 
     Raises
@@ -146,7 +157,7 @@ def capacity_merge(problem: PlanProblem, ask: CapacityAsk, parts: Sequence[Capac
     if [part.first for part in ordered] != ends[:-1] or ends[-1] != ask.draws:
         raise ValueError(f"the parts do not make {ask.draws} draws: {[(part.first, part.last) for part in ordered]}")
     world = _World(problem, ask)
-    return world.answer([part for part in ordered if part.last > part.first])
+    return world.answer([part for part in ordered if part.last > part.first], on_progress)
 
 
 class _World:
@@ -179,7 +190,7 @@ class _World:
         """Return the tokens of rates [..., T] over the horizon. [Mtok]"""
         return np.asarray(tok_s.sum(axis=-1) * (3600 * self.problem.period_hours / 1e6), dtype=np.float64)
 
-    def answer(self, parts: Sequence[CapacityPart]) -> CapacityAnswer:
+    def answer(self, parts: Sequence[CapacityPart], on_progress: Progress | None) -> CapacityAnswer:
         """Return the answer: one line for each part of it."""
         share, demand = (
             np.concatenate([getattr(part, name) for part in parts]) if parts else getattr(self.expected, name)[None]
@@ -189,10 +200,19 @@ class _World:
         lost = np.concatenate([part.lost_mtok for part in parts]) if parts else expected_lost[None]
         usable = self.usable(self.walked)
         additions = Additions(
-            self.problem, self.ground, self.walked, self.future, usable, target_ratio=self.ask.target_ratio
+            self.problem,
+            self.ground,
+            self.walked,
+            self.future,
+            usable,
+            target_ratio=self.ask.target_ratio,
+            lead_months=self.ask.lead_months,
+            closed=self.ask.closed,
         )
         whole = {region: self.expected.share[at] for at, (region, tier) in enumerate(self.scopes) if tier == ALL}
-        added = additions.find(self.regions, whole)
+        report = on_progress or (lambda _ratio, _stage: None)
+        added = additions.find(self.regions, whole, lambda ratio: report(0.8 * ratio, "hosts to add"))
+        report(0.8, "losses")
         return CapacityAnswer(
             draws=self.ask.draws,
             seed=self.ask.seed,
@@ -251,8 +271,6 @@ class _World:
                 lost[:, ours].sum(axis=1),
             )
         for at, (region, tier) in enumerate(self.scopes):
-            sites = {site.slug for site in self.problem.sites if site.region == region}
-            kind = kinds[region]
             yield self._run_out_row(
                 region,
                 tier,
@@ -260,8 +278,8 @@ class _World:
                 expected[at],
                 expected_lost[at],
                 lost[:, at],
-                kind=kind,
-                lead=additions.lead_periods(kind, sites) if kind else None,
+                kind=kinds[region],
+                additions=additions,
             )
 
     def _run_out_row(
@@ -274,13 +292,16 @@ class _World:
         lost: FloatArray,
         *,
         kind: str = "",
-        lead: int | None = None,
+        additions: Additions | None = None,
     ) -> RunOutRow:
         ordered = np.sort(drawn)
         ends = [float(ordered[math.ceil(q * len(ordered)) - 1]) for q in QUANTILES]
         position = PositionBand(*(end if math.isfinite(end) else None for end in ends))
         places = (position.p10, position.p50, position.p90)
-        order_by = [None if lead is None or at is None else at - lead for at in places]
+        sites = {site.slug for site in self.problem.sites if site.region == region}
+        lead = additions.lead_periods(kind, sites) if additions and kind else None
+        lead_months = self.ask.lead_months if additions and kind else None
+        order_by = [additions.order_by(at, kind, sites) if additions and kind else None for at in places]
         return RunOutRow(
             region=region,
             tier=tier,
@@ -290,8 +311,9 @@ class _World:
             run_out_on=DayBand(*(position_day(self.problem, at) for at in places)),
             probability_ratio=float(np.isfinite(drawn).mean()),
             kind=kind,
-            lead_months=None if lead is None else lead * self.problem.rules.period_months,
-            order_by_on=DayBand(*(position_day(self.problem, at) for at in order_by)),
+            lead_months=lead_months if lead is None else lead * self.problem.rules.period_months,
+            is_offered=lead is not None,
+            order_by_on=DayBand(*order_by),
             unserved_mtok=float(expected_lost),
             unserved=BandValues(*np.quantile(lost, QUANTILES).tolist()),
         )
@@ -320,12 +342,13 @@ class _World:
                     period=period,
                     site=site.slug,
                     kind=problem.kinds[stop.kind].slug,
-                    constraint=limit.constraint if limit else CHIPS,
+                    constraint=stop.constraint if limit else CHIPS,
                     object=limit.object if limit else "",
                     limit=limit.slug if limit else "",
                     free=stop.free,
                     needed=stop.needed,
                     unit=limit.unit if limit else "",
+                    failure=limit.failure if limit else "",
                 )
 
     def _homeless(self, usable: dict[str, FloatArray]) -> Iterator[HomelessRow]:
@@ -339,22 +362,26 @@ class _World:
         standing = self.ground.standing + self.walked.new
         for region in self.regions:
             left = survivors(self.ground, standing.astype(float), self._places[region.slug])
-            for tier in (self.problem.rules.failover_tier, ALL):
-                if left and tier in region.tiers:
-                    yield from self._after_loss_rows(region, tier, least(left))
+            left = least(left)
+            found = {slug: region.shares(self.future, usable) for slug, usable in left.items()}
+            for at, tier in enumerate(region.tiers):
+                if tier == self.problem.rules.failover_tier:
+                    alone = {slug: region.alone(self.future, usable, tier) for slug, usable in left.items()}
+                    yield from self._after_loss_rows(region.slug, tier, alone, 0)
+                else:
+                    yield from self._after_loss_rows(region.slug, tier, found, at)
 
-    def _after_loss_rows(self, region: Region, tier: str, left: dict[str, FloatArray]) -> Iterator[AfterLossRow]:
-        found = {slug: region.alone(self.future, usable, tier) for slug, usable in left.items()}
-        for period in range(len(self.problem.periods)):
-            slug = min(found, key=lambda one: float(found[one].share[0, period]))  # the first of equals
-            if found[slug].demand_tok_s[0, period] > 0:
+    def _after_loss_rows(self, region: str, tier: str, found: dict[str, Shares], at: int) -> Iterator[AfterLossRow]:
+        for period in range(len(self.problem.periods) if found else 0):
+            slug = min(found, key=lambda one: float(found[one].share[at, period]))  # the first of equals
+            if found[slug].demand_tok_s[at, period] > 0:
                 yield AfterLossRow(
                     period=period,
-                    region=region.slug,
+                    region=region,
                     tier=tier,
                     domain=slug,
-                    headroom_ratio=float(found[slug].share[0, period]) - 1,
-                    unserved_tok_s=float(found[slug].unserved_tok_s[0, period]),
+                    headroom_ratio=float(found[slug].share[at, period]) - 1,
+                    unserved_tok_s=float(found[slug].unserved_tok_s[at, period]),
                 )
 
 

@@ -8,12 +8,26 @@ from scenarios.planning.plain import given, plain_of, schema_of
 
 
 @dataclass(frozen=True, slots=True)
+class ClosedValues:
+    """A kind that may not be bought at a site in some periods, unless an offer names it there."""
+
+    kind: str = given("Kind.")
+    site: str = given("Site.")
+    first: int = given("First period.", unit="period", default=0, least=0)
+    last: int | None = given("First period in which it may be bought again; none: never.", default=None, least=0)
+
+
+@dataclass(frozen=True, slots=True)
 class CapacityAsk:
     """What is asked of the capacity planner beside the problem."""
 
     draws: int = given("Futures drawn for the bands; 0: the expected one alone.", unit="-", default=200, least=0)
     seed: int = given("Of the draws.", default=1, least=0)
     target_ratio: float = given("Headroom to stay above when hosts are added.", unit="-", default=0.0, least=0.0)
+    lead_months: float | None = given(
+        "From order to service of a kind that no offer names; none: not known.", unit="month", default=None, least=0.0
+    )
+    closed: tuple[ClosedValues, ...] = given("Kinds that may not be bought.", default=())
     futures: FutureValues = given("What futures differ in.", default=FutureValues())
 
 
@@ -71,8 +85,9 @@ class RunOutRow:
     run_out_expected_on: str | None = given("Day of `expected`; none too where periods are not named by months.")
     run_out_on: DayBand = given("Day over the futures.")
     probability_ratio: float = given("Share of the futures in which it comes within the periods.", unit="-")
-    kind: str = given("Kind of host to add; empty: none is offered, or the fleet.", default="")
-    lead_months: float | None = given("Lead time of its first offer.", unit="month", default=None)
+    kind: str = given("Kind of host to add; empty: none may be, or the fleet.", default="")
+    lead_months: float | None = given("Of its first offer, or else that asked for.", unit="month", default=None)
+    is_offered: bool = given("Whether the lead time is that of an offer.", default=False)
     order_by_on: DayBand = given(
         "Day by which it has to be ordered; before the first period: too late.", default=DayBand()
     )
@@ -100,12 +115,13 @@ class BindRow:
     period: int = given("Position of the period.")
     site: str = given("Site.")
     kind: str = given("Kind of the next host: that waits, or else is ordered most, or stands most.")
-    constraint: str = given("Kind of limit, `chips` where limits leave room but no more hosts come.")
+    constraint: str = given("What makes the limit bind; `chips` where limits leave room but no more hosts come.")
     object: str = given("What has the limit; empty for chips.")
     limit: str = given("Name of the limit; empty for chips.")
     free: float = given("Left of it, for good.")
     needed: float = given("Taken by one host more.")
     unit: str = given("Unit of both.")
+    failure: str = given("What is lost where it is a limit after a failure; empty: nothing.", default="")
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,11 +135,14 @@ class HomelessRow:
 
 @dataclass(frozen=True, slots=True)
 class AfterLossRow:
-    """What is left after the loss of the failure domain that hurts most, in the expected future."""
+    """What is left after the loss of the failure domain that hurts a tier most, in the expected future.
+
+    The protected tier is judged by itself: all else gives way. The others come after those above them.
+    """
 
     period: int = given("Position of the period.")
     region: str = given("Region.")
-    tier: str = given("The protected tier, judged by itself; empty: the whole mix.")
+    tier: str = given("Tier; empty: the whole mix.")
     domain: str = given("Domain whose loss leaves least.")
     headroom_ratio: float = given("Of what is left, reserve included.", unit="-")
     unserved_tok_s: float = given("Demand of the peak hour that would go unserved.", unit="tok/s")
@@ -139,7 +158,7 @@ class AddRow:
     hosts: int = given("To add.", unit="-")
     beyond_hosts: int = given("Of them beyond all offers that are open by then: supply to be asked for.", unit="-")
     cost: float = given("Price, and energy and upkeep to the end of the horizon, discounted.", unit="money")
-    order_by_on: str | None = given("Day by which to order, by the lead time of its first offer.", default=None)
+    order_by_on: str | None = given("Day by which to order, by its lead time.", default=None)
 
 
 @dataclass(frozen=True, slots=True)

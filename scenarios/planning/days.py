@@ -7,6 +7,7 @@ from itertools import pairwise
 from scenarios.planning.problem import PlanProblem
 
 DAYS_A_MONTH = 30.4375
+LAST_MONTH = date(date.max.year, 12, 1)
 
 
 def period_starts(problem: PlanProblem) -> tuple[date, ...] | None:
@@ -37,6 +38,21 @@ def position_day(problem: PlanProblem, position: float | None) -> str | None:
     at = min(int(position), len(problem.periods) - 1)
     length = (starts[at + 1] - starts[at]).days
     return str(starts[at] + timedelta(days=int((position - at) * length + 1e-9)))
+
+
+def months_before(day: str, months: float) -> str | None:
+    """Return the day so many calendar months before another, the last of its month at the latest; None before year 1.
+
+    What is left of a month counts as its share of a mean month.
+    """
+    end, whole = date.fromisoformat(day), int(months)
+    count = end.year * 12 + end.month - 1 - whole
+    if count < 12:
+        return None
+    first = date(count // 12, count % 12 + 1, 1)
+    last = (first + timedelta(days=31)).replace(day=1) - timedelta(days=1) if first < LAST_MONTH else date.max
+    start = first.replace(day=min(end.day, last.day)).toordinal() - round((months - whole) * DAYS_A_MONTH)
+    return str(date.fromordinal(start)) if start > 0 else None
 
 
 def _day(name: str) -> date | None:

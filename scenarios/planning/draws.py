@@ -141,6 +141,8 @@ class Futures:
         future_check(problem, values)
         self.problem, self.values, self.seed = problem, values, seed
         self._kind_at = {kind.slug: at for at, kind in enumerate(problem.kinds)}
+        chips = [(kind.chip, "" if kind.chip else kind.slug) for kind in problem.kinds]
+        self._fate = np.array([chips.index(chip) for chip in chips], dtype=np.int64)  # a chip disappoints in all hosts
         self._rate_kind = np.array([self._kind_at[rate.kind] for rate in problem.rates], dtype=np.int64)
         fans = {fan.service: fan for fan in values.fans}
         parts = []
@@ -201,7 +203,7 @@ class Futures:
                 own[row.service, row.kind] = float(ready.standard_normal())
         return Deviates(
             growth=_mixed(values.growth_shared_ratio, market, growth.standard_normal(len(problem.services))),
-            rate=rate.standard_normal(len(problem.kinds)),
+            rate=rate.standard_normal(len(problem.kinds))[self._fate],
             slip=late,
             fill=fill.standard_normal(len(problem.deliveries)),
             ready=np.array(

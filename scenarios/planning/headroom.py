@@ -22,6 +22,7 @@ ALIKE_DIGITS = 12  # rates in the same proportions to so many digits are the sam
 CLOSE = 1e-9  # of the largest number beside it: below that a host or a price counts as none
 TOLERANCE = 1e-9  # of the solver, in hosts and in shares
 HELD_BACK_RATIO = 1e-9  # of what a higher tier is given where it is short: the solver's rounding must not refuse it
+HELD_BACK_MORE = (1e-8, 1e-6)  # of the largest number, in turn, where that is not enough
 RANK = {GOLD: 0, "standard": 1, "batch": 2}
 
 
@@ -429,13 +430,23 @@ class _Concurrent:
         for way in np.flatnonzero(may != self._open).tolist():
             solver.changeColBounds(way, 0.0, np.inf if may[way] else 0.0)
         self._open = may
-        for _ in range(2):
+        for held in (0.0, 0.0, *HELD_BACK_MORE):
+            if held:
+                self._hold_back(right[:, period], held)
             solver.run()
             status = solver.getModelStatus()
             if status == highspy.HighsModelStatus.kOptimal:
                 return max(0.0, -float(solver.getInfo().objective_function_value))
             solver.clearSolver()  # a basis kept from another period can lead astray: once more from nothing
         raise ArithmeticError(f"the share of demand that can be served was not found: {status}")
+
+    def _hold_back(self, right: FloatArray, held: float) -> None:
+        """Give tiers above a little less, of the largest number: rounding of their shares must not refuse the rest."""
+        less = held * max(1.0, float(right.max()))
+        for row, number in enumerate(right[: self._total].tolist()):
+            if number > 0:
+                self._right[row] = max(0.0, number - less)
+                self._solver.changeRowBounds(row, self._right[row], np.inf)
 
     def _also(self, column: FloatArray, right: FloatArray, most: FloatArray, period: int) -> FloatArray | None:
         """Return theta in every period in which the basis just found is optimal too, elsewhere -1, float64[T].
@@ -480,6 +491,7 @@ class _Concurrent:
 
 
 def regions_of(problem: PlanProblem) -> tuple[str, ...]:
-    """Return the regions that have services, in the order of their first sites."""
-    served = {service.region for service in problem.services}
-    return tuple(dict.fromkeys(site.region for site in problem.sites if site.region in served))
+    """Return the regions that have services, in the order of their first sites; those without a site come last."""
+    served = dict.fromkeys(service.region for service in problem.services)
+    sited = dict.fromkeys(site.region for site in problem.sites if site.region in served)
+    return tuple({**sited, **served})

@@ -73,6 +73,7 @@ class KindValues:
         most=1.0,
     )
     upkeep_per_month: float = given("Space and maintenance of a host.", unit="money/month", default=0.0, least=0.0)
+    chip: str = given("Chip; kinds with the same one share its fate in every future; empty: its own.", default="")
     vendor: str = given("Who sells the chip.", default="")
     foundry: str = given("Who makes the silicon.", default="")
     hbm_maker: str = given("Who makes the memory.", default="")
@@ -170,6 +171,7 @@ class UseValues:
     place: str = given("Place.")
     kind: str = given("Kind of host.")
     amount: float = given("Taken by one host, in the limit's unit.", least=0.0)
+    constraint: str = given("What makes it so much, where that is not the limit's own; empty: it is.", default="")
 
 
 @dataclass(frozen=True, slots=True)
@@ -182,6 +184,7 @@ class LimitValues:
     constraint: str = given("Kind of limit, as feed_failover_power.", default="power")
     object: str = given("What has the limit, as a PDU.", default="")
     unit: str = given("Unit.", default="W")
+    failure: str = given("What is lost where it is a limit after a failure; empty: nothing.", default="")
 
 
 @dataclass(frozen=True, slots=True)
@@ -374,10 +377,6 @@ def _check_references(problem: PlanProblem) -> Found:
             value = getattr(one, name, None)
             if value is not None and value not in slugs and not (value == "" and place.startswith("problem.offers")):
                 yield f"{place}.{name}", f"unknown {name} {value!r}"
-    homes = {site.region for site in problem.sites}
-    for at, service in enumerate(problem.services):
-        if service.region not in homes:
-            yield f"problem.services[{at}].region", f"{service.region!r} has no site"
     for at, floor in enumerate(problem.floors):
         if floor.region and floor.region not in {service.region for service in problem.services}:
             yield f"problem.floors[{at}].region", f"no service is served in {floor.region!r}"

@@ -25,8 +25,10 @@ from fleet.selectors import snapshot_take
 from scenarios.models import Report, Run, Scenario, Schedule, Trace
 from scenarios.queries import CapacityQuestion, capacity_query
 from scenarios.seen import capacity_query_seen, result_seen, runs_seen, scenarios_seen, snapshot_within
+from scenarios.services import run_submit
 from tests.api.conftest import SCENARIO, TRACE, assert_problem, client_of, upload, user_make
 from tests.api.rows import body_new, region_fill
+from tests.runs import run_work
 
 LOCAL = [entry for entry in INVENTORY.values() if entry.regions]
 SCENARIO_ROW = {"name": "q", "kind": "migration", "starts_on": date(2027, 1, 1), "ends_on": date(2027, 6, 1)}
@@ -329,6 +331,20 @@ def test_a_run_whose_schedule_asks_something_else_now_is_not_seen(world, norther
     schedule = Schedule.objects.create(name="s", scenario=theirs, cron="0 7 * * 1")
     answer(mine, ["north-0-chat"], schedule=schedule)
     assert names(northern, "/api/v1/runs/") == []
+
+
+def test_a_capacity_run_about_one_region_tells_of_no_other(world, northern):
+    days = {name: date.fromisoformat(SCENARIO[name]) for name in ("starts_on", "ends_on")}
+    run = run_submit(scenario=question(["north-0-chat"], **days), owner=None)
+    run_work(run.pk)
+    run.refresh_from_db()
+    assert run.status == Run.Status.DONE, run.error
+    shown = northern.get(f"/api/v1/runs/{run.pk}/result/").json()
+    assert [region["slug"] for region in shown["regions"]] == ["north"]
+    assert {site["region"] for site in shown["sites"]} == {"north"}
+    told = {**shown, "kinds": [], "ratings": []}  # host types lie in no region
+    assert "south" not in json.dumps(told).lower()
+    assert {row["service"] for row in shown["ratings"]} == {"north-0-chat"}
 
 
 RESULT = {

@@ -1,8 +1,11 @@
 import json
+from datetime import date
 
 import altair as alt
 import pytest
 
+from dashboard import presenters
+from dashboard.capacity_charts import add_chart, tiers_chart
 from dashboard.charts import charts_of
 from scenarios.result_tables import tables_of
 
@@ -45,8 +48,12 @@ def test_what_is_drawn_is_what_the_table_says(charts):
         assert months <= {row.get("month") for row in points}
 
 
+def capacity_chart(result):
+    return next(chart for chart in charts_of(result) if chart.name.startswith("capacity-"))
+
+
 def test_the_capacity_chart_shows_the_rows_of_the_capacity_table(capacity_run):
-    (chart,) = charts_of(capacity_run.result)
+    chart = capacity_chart(capacity_run.result)
     own = tables_of(capacity_run.result)[0]
     names = [column.name for column in chart.table.columns]
     assert list(chart.table.rows) == [{name: row[name] for name in names} for row in own.rows]
@@ -64,21 +71,69 @@ def test_gpus_and_homegrown_hosts_differ_by_word_and_by_fill(migration_run):
 
 
 def test_available_and_demanded_differ_by_dash_and_not_by_colour_alone(capacity_run):
-    (chart,) = charts_of(capacity_run.result)
+    chart = capacity_chart(capacity_run.result)
     dashes = [layer["encoding"]["strokeDash"] for layer in chart.spec["layer"] if "strokeDash" in layer["encoding"]]
     assert dashes[0]["scale"]["range"] == [[1, 0], [6, 4]]
 
 
-def test_a_run_out_is_marked_with_its_month(capacity_run):
+def test_a_run_out_is_marked_on_its_day(capacity_run):
     result = capacity_run.result
-    result["regions"][0]["run_out"] = {"p10": "2027-02", "p50": "2027-03", "p90": None}
-    (chart,) = charts_of(result)
-    labels = {row["label"] for row in points_of(chart.spec) if "label" in row}
-    assert labels == {"runs out, P50 2027-03", "P10 2027-02"}
+    result["regions"][0]["run_out"] = {"p10": "2027-02-11", "p50": "2027-03-30", "p90": None}
+    marks = {row["label"]: row["day"] for row in points_of(capacity_chart(result).spec) if "label" in row}
+    assert marks == {"runs out, P50 2027-03-30": "2027-03-30", "P10 2027-02-11": "2027-02-11"}
 
 
 def test_a_region_that_lasts_has_no_marker(capacity_run):
     result = capacity_run.result
     result["regions"][0]["run_out"] = {"p10": None, "p50": None, "p90": None}
-    (chart,) = charts_of(result)
-    assert not any("label" in row for row in points_of(chart.spec))
+    assert not any("label" in row for row in points_of(capacity_chart(result).spec))
+
+
+def band(value):
+    return dict.fromkeys(("p10", "p50", "p90"), value)
+
+
+def tier(name, *headroom):
+    periods = [{"month": f"2027-0{at + 1}", "headroom_ratio": band(value)} for at, value in enumerate(headroom)]
+    return {"tier": name, "periods": periods}
+
+
+def test_headroom_by_tier_is_drawn_where_there_are_tiers_to_tell_apart():
+    region = {"slug": "north", "name": "North", "periods": tier("", 0.1, -0.2)["periods"]}
+    assert tiers_chart({**region, "tiers": [tier("gold", 0.1, -0.2)]}) is None
+    chart = tiers_chart({**region, "tiers": [tier("gold", 0.5, 0.25), tier("batch", 9e8, -1.0)]})
+    drawn = [(row["tier"], row["headroom_ratio"]) for row in chart.table.rows]
+    assert drawn == [("gold", 0.5), ("gold", 0.25), ("batch", -1.0), ("whole mix", 0.1), ("whole mix", -0.2)]
+    assert "gold 25 %, batch -100 %, whole mix -20 %" in chart.sentence
+    alt.Chart.from_dict(chart.spec, validate=True)
+    dashes = chart.spec["layer"][0]["encoding"]["strokeDash"]["scale"]["range"]
+    assert len({tuple(dash) for dash in dashes}) == len(dashes)
+
+
+def test_what_to_add_is_drawn_by_the_month_in_which_it_must_stand():
+    row = {"site": "dc01", "kind": "gpu", "cost": 1.0, "beyond_hosts": 0}
+    rows = [
+        {**row, "month": "2027-02", "hosts": 3, "order_by_on": "2026-08-01"},
+        {**row, "month": "2027-03", "hosts": 4, "order_by_on": "2026-09-01"},
+    ]
+    chart = add_chart({"months": ["2027-01", "2027-02", "2027-03"], "add": rows})
+    assert [(point["month"], point["hosts"]) for point in chart.table.rows] == [("2027-02", 3), ("2027-03", 4)]
+    assert "7 hosts have to be added" in chart.sentence
+    assert "in 2027-02, to be ordered by 2026-08-01" in chart.sentence
+    assert add_chart({"months": [], "add": []}) is None
+
+
+def test_a_result_of_an_earlier_release_is_still_shown(capacity_run):
+    """It has months in place of days, and neither tiers nor what to add."""
+    result = capacity_run.result
+    names = ("slug", "name", "sentence", "run_out", "periods")
+    old = [{name: region[name] for name in names} for region in result["regions"]]
+    old[0]["run_out"] = {"p10": "2027-02", "p50": "2027-03", "p90": None}
+    fleet = {"sentence": "It lasts.", "run_out": old[0]["run_out"]}
+    kept = {name: value for name, value in result.items() if name not in {"add", "missed", "currency", "target_ratio"}}
+    shown = {**kept, "regions": old, "fleet": fleet}
+    assert [chart.name for chart in charts_of(shown)] == ["capacity-north"]
+    assert [table.name for table in tables_of(shown)] == ["capacity", "sites", "ratings"]
+    (row,) = presenters.overview_regions(shown, None, date(2027, 1, 1))
+    assert (row.run_out, row.order_by) == ("2027-03 (2027-02 to after 2027-04)", presenters.UNKNOWN)
+    assert len(presenters.overview_tiles(shown, None, date(2027, 1, 1))) == 3

@@ -41,8 +41,8 @@ def test_a_band_has_one_unit_and_one_number_of_decimals(band, unit, text):
 
 def test_a_month_beyond_the_horizon_is_said_to_be_after_its_end():
     band = {"p10": "2027-03", "p50": None, "p90": None}
-    assert presenters.month_band_text(band, "2028-12") == "after 2028-12 (2027-03 to after 2028-12)"
-    assert presenters.month_band_text(dict.fromkeys(band), "2028-12") == "after 2028-12"
+    assert presenters.end_band_text(band, "2028-12") == "after 2028-12 (2027-03 to after 2028-12)"
+    assert presenters.end_band_text(dict.fromkeys(band), "2028-12") == "after 2028-12"
 
 
 @pytest.mark.parametrize(
@@ -66,3 +66,41 @@ def test_a_meter_says_in_words_what_its_bar_shows(used, limit, text, percent, wo
 def test_the_period_of_today_is_the_nearest_one_asked_about(today, month):
     periods = [{"month": f"2027-0{at}"} for at in (1, 2, 3)]
     assert presenters.period_at(periods, date.fromisoformat(today))["month"] == month
+
+
+def test_an_order_day_that_has_passed_says_so():
+    region = {"order_kind": "gpu", "periods": [{"month": "2027-01"}], "order_by_on": {"p50": "2027-03-02"}}
+    assert presenters.order_text(region) == "2027-03-02, gpu"
+    assert presenters.order_text({**region, "order_by_on": {"p50": "2026-11-30"}}) == "2026-11-30, gpu (has passed)"
+    assert presenters.order_text({**region, "order_by_on": {"p50": None}}) == presenters.UNKNOWN
+
+
+@pytest.mark.parametrize(
+    ("rows", "missed", "value", "note"),
+    [
+        ([], [], "none", "to 2027-04, expected future"),
+        ([], [{}], "none fit", "to 2027-04, expected future"),
+        (
+            [{"hosts": 3, "order_by_on": "2027-02-01"}, {"hosts": 2, "order_by_on": "2027-01-01"}],
+            [],
+            "5",
+            "2027-01-01; to",
+        ),
+    ],
+    ids=["none", "no room", "some"],
+)
+def test_the_overview_counts_what_to_add(rows, missed, value, note):
+    band = {"p10": 0.0, "p50": 0.1, "p90": 0.2}
+    period = {"month": "2027-01", "headroom_ratio": band, "unserved_tok_s": 0.0}
+    capacity = {
+        "months": ["2027-01", "2027-04"],
+        "fleet": {"run_out": {"p10": None, "p50": None, "p90": None}},
+        "regions": [{"name": "North", "periods": [period]}],
+        "add": rows,
+        "missed": missed,
+    }
+    tile = next(
+        one for one in presenters.overview_tiles(capacity, None, date(2027, 1, 1)) if one.label == "Hosts to add"
+    )
+    assert tile.value == value
+    assert note in tile.note

@@ -5,6 +5,7 @@ import pytest
 from django.core.management import CommandError, call_command
 
 from fleet.models import Host
+from scenarios import engine
 from scenarios.demo import demo_load, demo_remove
 from scenarios.engine import Inputs, run_compute
 from scenarios.models import Run, Scenario, Schedule
@@ -57,11 +58,14 @@ def test_a_result_is_json_without_holes(scenario):
 def test_every_figure_of_a_table_has_a_unit_or_is_a_count(scenario):
     for table in tables_of(compute(scenario)):
         text = {"region", "site", "month", "service", "kind", "binding", "sentence", "model", "mix", "precision"}
-        text |= {"binds", "refusal", "hosts", "waiting", "replicas_per_host"}
+        text |= {"binds", "refusal", "hosts", "waiting", "replicas_per_host", "tier", "services", "domain"}
+        text |= {"beyond_hosts", "order_by_on", "run_out_expected_on"}
+        text |= {f"{name}_{quantile}" for name in ("run_out", "order_by") for quantile in ("p10", "p50", "p90")}
         assert [column.name for column in table.columns if not column.unit and column.name not in text] == []
 
 
-def test_the_demo_shows_what_it_promises():
+def test_the_demo_shows_what_it_promises(monkeypatch):
+    monkeypatch.setattr(engine, "RATED_MOST", 0)  # by formula: by simulation they take half a minute
     assert demo_load(START)
     assert not demo_load(START)
     capacity, migration = (compute(Scenario.objects.get(kind=kind), draws=8) for kind in ("capacity", "migration"))

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from scenarios.futures import future_draw, future_expected
+from scenarios.plan_futures import Demand
 from tests.factories import START, delivery_fact, kind_fact, problem, service_fact, snapshot
 
 
@@ -63,3 +64,13 @@ def test_a_service_out_of_scope_demands_nothing(question):
     alone = problem(question.snapshot, in_scope=np.array([True, False]))
     assert future_expected(alone).demand_tok_s[1].sum() == 0
     assert date(2027, 1, 1) == alone.months[0]
+
+
+def test_the_demand_of_a_forecast_takes_the_place_of_compound_growth(question):
+    middle = np.array([[100.0] * 12, [50.0] * 12])
+    demand = Demand(middle / 2, middle, middle * 4, np.ones(2))
+    np.testing.assert_allclose(future_expected(question, demand).demand_tok_s, middle)
+    drawn, stated = future_draw(question, 1, demand), future_draw(question, 1)
+    high, more = drawn.demand_tok_s > middle, stated.demand_tok_s > future_expected(question).demand_tok_s
+    assert (high[:, 1] == more[:, 1])[0], "the same deviate drives both"
+    np.testing.assert_array_equal(drawn.rate_tok_s, stated.rate_tok_s)

@@ -86,6 +86,38 @@ def test_a_host_takes_the_share_of_a_place_that_it_takes_among_its_likes():
     assert room.limit == (1.0,) * 4
 
 
+def why(**racks):
+    """Return what lets racks take no more of a kind of 5 kW, 6 U, 100 kg and four ports."""
+    kind = replace(KINDS[0], weight_kg=100.0, ports=4)
+    snap = replace(fleet(kinds=(kind, KINDS[1]), hosts={("dc01", "gpu"): 1}), **racks)
+    limits = problem_of(snap, question(snap)).limits
+    room = next(limit for limit in limits if limit.constraint == "room")
+    return next(use.constraint for use in room.uses if use.kind == "gpu")
+
+
+@pytest.mark.parametrize(
+    ("racks", "constraint"),
+    [
+        ({}, "rack_power"),
+        ({"rack_height_u": np.full(4, 12)}, "rack_units"),
+        ({"rack_weight_limit_kg": np.full(4, 250.0)}, "rack_weight"),
+        ({"rack_ports": np.full(4, 9.0)}, "rack_ports"),
+        ({"rack_cooling_limit_w": np.array([10_000.0] * 3 + [np.inf])}, "rack_cooling"),
+        ({"rack_last_day": np.full(4, START.toordinal())}, "no_rack"),
+    ],
+    ids=["power", "height", "weight", "ports", "cooling of most", "none open"],
+)
+def test_a_use_of_room_says_what_makes_it_so_much(racks, constraint):
+    assert why(**racks) == constraint
+
+
+def test_hosts_with_liquid_cooling_want_it():
+    kind = replace(KINDS[1], cooling="liquid")
+    snap = fleet(kinds=(KINDS[0], kind), hosts={("dc01", "gpu"): 4})
+    use = next(use for limit in problem_of(snap, question(snap)).limits for use in limit.uses if use.kind == "own")
+    assert (use.amount, use.constraint) == (2.0, "liquid_cooling")
+
+
 def test_hosts_that_stand_already_keep_within_the_room_of_their_place():
     snap = fleet(hosts={("dc01", "gpu"): 28})
     problem = problem_of(snap, question(snap))

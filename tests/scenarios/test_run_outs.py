@@ -1,4 +1,4 @@
-"""Run-outs without the plan say the same months and sentences as the plan."""
+"""Run-outs are those that every month's program says, although most programs are not solved."""
 
 from dataclasses import replace
 from datetime import date
@@ -6,10 +6,11 @@ from datetime import date
 import numpy as np
 import pytest
 
-from scenarios.capacity import plan_capacity
 from scenarios.futures import future_draw, future_expected
+from scenarios.placement import ServedShare
 from scenarios.plans import MonthBand
-from scenarios.run_outs import first_of, plan_run_outs, site_hosts
+from scenarios.run_outs import SHORT_BELOW, first_of, months_band, plan_run_outs, run_out_sentence, site_hosts
+from scenarios.scopes import scopes_of
 from scenarios.supply import Floor, Ground
 from tests.factories import delivery_fact, kind_fact, problem, service_fact, snapshot
 
@@ -66,14 +67,31 @@ def question_of(seed, *, growth=(0.0, 0.05, 0.12)):
     return replace(found, allowed=allowed)
 
 
+def first_short(question, scope, index):
+    """Solve the program of every month."""
+    future = future_draw(question, index)
+    hosts = site_hosts(question, Floor(Ground(question.snapshot, question.months), future))
+    served = ServedShare(len(scope.services), len(question.snapshot.kinds))
+    for month in range(len(question.months)):
+        theta = served.theta(
+            rate_tok_s=future.rate_tok_s[scope.services] * question.allowed[scope.services, :, month],
+            demand_tok_s=future.demand_tok_s[scope.services, month],
+            hosts=hosts[month, scope.sites].sum(axis=0) * (1 - question.reserve_ratio),
+        )
+        if theta < SHORT_BELOW:
+            return month
+    return len(question.months)
+
+
 @pytest.mark.parametrize("seed", range(12))
-def test_run_outs_are_those_of_the_plan(seed):
+def test_run_outs_are_those_of_every_months_program(seed):
     question = question_of(seed)
-    plan, found = plan_capacity(question), run_outs(question)
-    assert [row.slug for row in found] == [region.slug for region in plan.regions]
-    assert [row.run_out for row in found] == [region.run_out for region in plan.regions]
-    assert [row.sentence for row in found] == [region.sentence for region in plan.regions]
-    assert first_of(question, found) == plan.fleet.run_out
+    found = run_outs(question)
+    for row, scope in zip(found, scopes_of(question), strict=True):
+        assert row.months == tuple(first_short(question, scope, index) for index in range(question.draws))
+        assert row.sentence.startswith(run_out_sentence(row.slug.capitalize(), row.run_out, "2028-12"))
+    soonest = np.min([row.months for row in found], axis=0)
+    assert first_of(question, found) == months_band(question, soonest, expected=24)
 
 
 def test_seeds_that_run_out_and_seeds_that_do_not_are_both_among_them():
@@ -84,3 +102,11 @@ def test_seeds_that_run_out_and_seeds_that_do_not_are_both_among_them():
 
 def test_no_region_never_runs_out():
     assert first_of(question_of(1), ()) == MonthBand(None, None, None)
+
+
+def test_a_service_without_a_host_is_named_with_its_months():
+    fleet = snapshot(services=(service_fact("chat"), service_fact("lost", demand_request_s=0.1)))
+    question = problem(fleet, rate=[[1000.0, 0.0], [0.0, 500.0]], draws=1)
+    (row,) = run_outs(question)
+    assert row.run_out == MonthBand("2027-01", "2027-01", "2027-01")
+    assert row.sentence.endswith("No host of the region can serve lost in 12 months from 2027-01 to 2027-12.")

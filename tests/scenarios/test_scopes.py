@@ -27,11 +27,6 @@ def test_a_region_without_a_service_in_scope_is_not_asked_about():
             "service a is asked about, but demands nothing",
             id="zero demand",
         ),
-        pytest.param(
-            lambda: problem(snapshot(services=(service_fact("a", region="south"),))),
-            "service a is served in region south, which has no site",
-            id="homeless service",
-        ),
     ],
 )
 def test_what_cannot_be_planned_is_said(question, words):

@@ -136,7 +136,6 @@ def test_what_is_no_series_is_named(path, value):
         "limits.0.uses.0.place",
         "limits.0.uses.0.kind",
         "domains.0.lost.0.place",
-        "services.0.region",
     ],
 )
 def test_an_unknown_name_is_named(path):

@@ -10,7 +10,7 @@ from scipy.optimize import linprog
 from scenarios.planning import headroom
 from scenarios.planning.arrivals import Ground
 from scenarios.planning.draws import Futures, FutureValues
-from scenarios.planning.headroom import ALL, Region, regions_of
+from scenarios.planning.headroom import ALL, Asked, Region, _Concurrent, regions_of
 from scenarios.planning.problem import problem_read
 from tests.scenarios.planning.capacity_fleets import fans_of, one_service, random_fleet
 
@@ -198,3 +198,22 @@ def test_demand_of_nothing_leaves_every_share_beyond_count():
     problem = one_service(demand_tok_s=0.0, periods=2)
     future = Futures(problem, FutureValues()).expected()
     assert (Region(problem, "north").shares(future, usable_hosts(problem, future, "north")).share == 1e9).all()
+
+
+def test_what_rounding_gave_tiers_above_too_much_does_not_refuse_those_below():
+    problem = one_service(
+        demand_tok_s=100_000.0,
+        hosts=10_000,
+        periods=2,
+        services=[
+            {"slug": slug, "region": "north", "demand_tok_s": 100_000.0, "tier": tier}
+            for slug, tier in (("chat", "gold"), ("draft", "batch"))
+        ],
+        rates=[{"service": slug, "kind": "gpu", "tok_s": 10.0} for slug in ("chat", "draft")],
+    )
+    asked = Asked(Region(problem, "north"), Futures(problem, FutureValues()).expected(), np.full((1, 2), 10_000.0))
+    given = np.array([[10_000.0 * (1 + 1e-9)] * 2])  # 1e-5 hosts more than there are
+    share = _Concurrent().shares(asked, np.array([1]), np.array([0]), given)
+    assert_allclose(share, 0.0, atol=1e-6)
+    with pytest.raises(ArithmeticError, match="was not found"):
+        _Concurrent().shares(asked, np.array([1]), np.array([0]), given * 1.01)

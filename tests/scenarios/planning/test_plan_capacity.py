@@ -179,9 +179,9 @@ def test_after_the_loss_of_the_larger_hall_the_rest_serves():
         domains=[{"slug": slug, "lost": [{"place": slug}]} for slug in "ab"],
     )
     rows = plan_capacity(problem, draws=0).after_loss
-    assert [(row.tier, row.domain) for row in rows] == [("gold", "a"), (ALL, "a")]
-    assert_allclose([row.headroom_ratio for row in rows], [1 / 3, -0.2], rtol=1e-6)
-    assert_allclose([row.unserved_tok_s for row in rows], [0, 100], atol=1e-4)
+    assert [(row.tier, row.domain) for row in rows] == [("gold", "a"), ("batch", "a"), (ALL, "a")]
+    assert_allclose([row.headroom_ratio for row in rows], [1 / 3, -0.5, -0.2], rtol=1e-6)
+    assert_allclose([row.unserved_tok_s for row in rows], [0, 100, 100], atol=1e-4)
 
 
 def test_a_service_without_a_host_is_named():
