@@ -7,9 +7,10 @@ from typing import Any
 import altair as alt
 
 from dashboard.capacity_charts import capacity_chart, capacity_charts
-from dashboard.chart_parts import Chart, amount_axis, chart_finished, inline_data, months_axis, share_axis
+from dashboard.chart_parts import Chart, chart_finished, inline_data
 from dashboard.plan_charts import plan_charts
-from dashboard.presenters import quantity_text, side_text
+from dashboard.plan_kind_charts import share_chart
+from dashboard.presenters import quantity_text
 from scenarios.tables import Column, Table
 
 
@@ -17,161 +18,15 @@ def charts_of(result: Mapping[str, Any]) -> list[Chart]:
     """Return the charts of a finished run, the most asked for first."""
     if result["kind"] == "capacity":
         return capacity_charts(result)
-    plan = plan_charts(result["plan"]) if result.get("plan") else []
-    return [*plan, serving_chart(result), racked_chart(result), share_chart(result)]
+    return plan_charts(result["plan"]) if result.get("plan") else []
 
 
 def charts_overview(result: Mapping[str, Any]) -> list[Chart]:
     """Return the charts that the overview shows: until when, and how much is homegrown."""
     if result["kind"] == "capacity":
         return [capacity_chart(region) for region in result["regions"]]
-    return [share_chart(result)]
-
-
-# --- hosts by kind through the migration ------------------------------------------------------------------------------
-def serving_chart(result: Mapping[str, Any]) -> Chart:
-    """Hosts that carry traffic, by kind: the GPUs' part shrinks as services move."""
-    table = _kinds_table(
-        result, "serving", name="serving", caption="Hosts that carry traffic, by kind and month", decimals=1
-    )
-    return _kinds_chart(
-        result,
-        table,
-        title="Hosts that carry traffic, by kind",
-        verb="carry traffic",
-        note="Expected future; modelled.",
-    )
-
-
-def racked_chart(result: Mapping[str, Any]) -> Chart:
-    """Hosts that stand in racks, by kind: what was delivered and has room and power."""
-    table = _kinds_table(
-        result, "hosts", name="racked", caption="Hosts in racks on the first of the month, by kind", decimals=0
-    )
-    return _kinds_chart(
-        result, table, title="Hosts in racks, by kind", verb="stand in racks", note="Deliveries as expected; planned."
-    )
-
-
-def _kinds_table(result: Mapping[str, Any], state: str, *, name: str, caption: str, decimals: int) -> Table:
-    kinds = _kinds_in_order(result)
-    return Table(
-        name=name,
-        caption=caption,
-        columns=(
-            Column("month", "Month"),
-            *(Column(f"{kind['slug']}", _kind_label(kind), "hosts", decimals) for kind in kinds),
-        ),
-        rows=[
-            {"month": period["month"], **{kind["slug"]: period[state].get(kind["slug"], 0) for kind in kinds}}
-            for period in result["fleet"]["periods"]
-        ],
-    )
-
-
-def _kinds_chart(result: Mapping[str, Any], table: Table, *, title: str, verb: str, note: str) -> Chart:
-    kinds = _kinds_in_order(result)
-    labels = [_kind_label(kind) for kind in kinds]
-    first, last = table.rows[0], table.rows[-1]
-
-    def total(row: Mapping[str, Any], *, homegrown: bool) -> str:
-        return f"{sum(row[kind['slug']] for kind in kinds if kind['homegrown'] is homegrown):,.0f}"
-
-    sentence = (
-        f"From {first['month']} to {last['month']} the GPU hosts that {verb} go from "
-        f"{total(first, homegrown=False)} to {total(last, homegrown=False)}, "
-        f"the homegrown hosts from {total(first, homegrown=True)} to {total(last, homegrown=True)}. "
-        f"Pale bars are GPUs, solid ones homegrown. {note}"
-    )
-    points = [
-        {
-            "month": row["month"],
-            "kind": _kind_label(kind),
-            "order": at,
-            "side": side_text(homegrown=kind["homegrown"]),
-            "hosts": row[kind["slug"]],
-        }
-        for row in table.rows
-        for at, kind in enumerate(kinds)
-    ]
-    color = alt.Color("kind:N", title=None, sort=labels, scale=alt.Scale(domain=labels))
-    # told apart without colour: GPU bars are pale with an outline and lie below, homegrown bars are solid and lie above
-    pale = alt.FillOpacity(
-        "side:O", legend=None, sort=["GPU", "homegrown"], scale=alt.Scale(domain=["GPU", "homegrown"], range=[0.22, 1])
-    )
-    bars = (
-        alt.Chart(inline_data(points))
-        .mark_bar(strokeWidth=1)
-        .encode(
-            x=months_axis(),
-            y=amount_axis("hosts", "hosts"),
-            color=color,
-            stroke=alt.Stroke("kind:N", title=None, sort=labels, scale=alt.Scale(domain=labels)),
-            fillOpacity=pale,
-            order=alt.Order("order:Q"),
-            tooltip=[
-                alt.Tooltip("month:O", title="Month"),
-                alt.Tooltip("kind:N", title="Host type"),
-                alt.Tooltip("hosts:Q", title="Hosts", format=",.1f"),
-            ],
-        )
-    )
-    return Chart(
-        name=table.name,
-        title=title,
-        sentence=sentence,
-        spec=chart_finished(bars, description=sentence),
-        table=table,
-    )
-
-
-def share_chart(result: Mapping[str, Any]) -> Chart:
-    """Which share of the output tokens homegrown chips serve, with its band."""
-    quantiles = ("p10", "p50", "p90")
-    table = Table(
-        name="homegrown-share",
-        caption="Share of output tokens served on homegrown chips, by month",
-        columns=(
-            Column("month", "Month"),
-            *(Column(f"homegrown_token_ratio_{q}", f"Share, {q.upper()}", "%", 1) for q in quantiles),
-        ),
-        rows=[
-            {
-                "month": period["month"],
-                **{f"homegrown_token_ratio_{q}": period["homegrown_token_ratio"][q] for q in quantiles},
-            }
-            for period in result["fleet"]["periods"]
-        ],
-    )
-    first, last = table.rows[0], table.rows[-1]
-    free = result["fleet"]["gpu_free"]["p50"]
-    end = f"no GPU is needed from {free}" if free else f"GPUs are still needed in {last['month']}"
-    sentence = (
-        f"Homegrown chips serve {quantity_text(first['homegrown_token_ratio_p50'], 'ratio')} of the output tokens in "
-        f"{first['month']} and {quantity_text(last['homegrown_token_ratio_p50'], 'ratio')} in {last['month']}; {end}. "
-        "Modelled, greedy plan."
-    )
-    points = [
-        {"month": row["month"], **{q: row[f"homegrown_token_ratio_{q}"] for q in quantiles}} for row in table.rows
-    ]
-    base = alt.Chart(inline_data(points)).encode(x=months_axis())
-    layers = alt.layer(
-        base.mark_area(opacity=0.22).encode(y=share_axis("p10"), y2="p90:Q"),
-        base.mark_line(strokeWidth=2.2, point={"size": 24}).encode(
-            y=share_axis("p50"),
-            tooltip=[
-                alt.Tooltip("month:O", title="Month"),
-                *(alt.Tooltip(f"{q}:Q", title=q.upper(), format=".1%") for q in quantiles),
-            ],
-        ),
-    )
-    return Chart(
-        name=table.name,
-        title="Share of output tokens on homegrown chips",
-        sentence=sentence,
-        spec=chart_finished(layers, description=sentence),
-        table=table,
-    )
+    share = share_chart(result["plan"]) if result.get("plan") else None
+    return [share] if share else []
 
 
 # --- ratings ----------------------------------------------------------------------------------------------------------
@@ -335,13 +190,3 @@ def own_chart(table: Table, metric: str, unit: str) -> Chart:
 
 def _off(row: Mapping[str, Any]) -> float:
     return abs(math.log(row["ratio_p50"]))
-
-
-def _kinds_in_order(result: Mapping[str, Any]) -> list[Mapping[str, Any]]:
-    """GPUs first: they lie at the bottom of every bar. Kinds that never appear are left out."""
-    seen = {slug for period in result["fleet"]["periods"] for slug, count in period["hosts"].items() if count}
-    return sorted((k for k in result["kinds"] if k["slug"] in seen), key=lambda kind: (kind["homegrown"], kind["slug"]))
-
-
-def _kind_label(kind: Mapping[str, Any]) -> str:
-    return f"{kind['slug']} ({side_text(homegrown=kind['homegrown'])})"

@@ -1,4 +1,4 @@
-"""Charts of a migration plan: waves, what hosts do, share against cost."""
+"""Charts of a migration plan: waves, what hosts do, share against cost; those by kind and of how sure it is."""
 
 from collections.abc import Mapping
 from dataclasses import replace
@@ -7,6 +7,8 @@ from typing import Any
 import altair as alt
 
 from dashboard.chart_parts import Chart, amount_axis, chart_finished, inline_data, months_axis
+from dashboard.plan_kind_charts import racked_chart, serving_chart, share_chart
+from dashboard.plan_sure_charts import SURE_CHARTS
 from scenarios.plan_tables import STATE_WORDS, plan_tables
 from scenarios.tables import Column, Table
 
@@ -16,7 +18,7 @@ NONE = Table("none", "", (), ())
 
 def plan_charts(plan: Mapping[str, Any]) -> list[Chart]:
     """Return the charts of a plan; those with nothing to show are left out."""
-    made = [make(plan) for make in (_waves, _states, _front)]
+    made = [make(plan) for make in (_waves, _states, serving_chart, racked_chart, share_chart, *SURE_CHARTS, _front)]
     return [chart for chart in made if chart is not None]
 
 

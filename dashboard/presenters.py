@@ -83,6 +83,12 @@ def band_text(band: Mapping[str, float] | None, unit: str) -> str:
     return f"{middle} ({low} to {high}) {text}".replace("-0 ", "0 ")
 
 
+def homegrown_text(period: Mapping[str, Any]) -> str:
+    """Return the homegrown share of a month; earlier releases gave it as a band."""
+    share = period["homegrown_token_ratio"]
+    return band_text(share, "ratio") if isinstance(share, Mapping) else quantity_text(share, "ratio")
+
+
 def month_text(month: str | None, last: str) -> str:
     """Return a month, or that it lies beyond the last one asked about."""
     return month or f"after {last}"
@@ -170,8 +176,9 @@ def overview_regions(
     if capacity is None:
         return []
     shares = {
-        region["slug"]: band_text(period_at(region["periods"], today)["homegrown_token_ratio"], "ratio")
+        region["slug"]: homegrown_text(period_at(region["periods"], today))
         for region in (migration or {}).get("regions", [])
+        if region["periods"]
     }
     last, rows = capacity["months"][-1], []
     for region in capacity["regions"]:
@@ -283,25 +290,26 @@ def overview_tiles(capacity: Mapping[str, Any] | None, migration: Mapping[str, A
                     "over" if unserved > 0 else "ok",
                 )
             )
-    if migration is not None:
-        period = period_at(migration["fleet"]["periods"], today)
-        end = migration["fleet"]["periods"][-1]
-        tiles.append(
-            Tile(
-                f"Homegrown share, {period['month']}",
-                band_text(period["homegrown_token_ratio"], "ratio"),
-                f"of output tokens; {band_text(end['homegrown_token_ratio'], 'ratio')} in {end['month']}",
-            )
-        )
-        free = migration["fleet"]["gpu_free"]
-        tiles.append(
-            Tile(
-                "No GPU needed from",
-                month_text(free["p50"], migration["months"][-1]),
-                f"first move {migration['fleet']['first_move_month'] or 'none'}, greedy plan",
-            )
-        )
-    return tiles
+    return [*tiles, *(_migration_tiles(migration, today) if migration is not None else ())]
+
+
+def _migration_tiles(migration: Mapping[str, Any], today: date) -> list[Tile]:
+    fleet = migration["fleet"]
+    if not fleet["periods"]:
+        return [Tile("Homegrown share", UNKNOWN, "there is no plan; its run says why", "over")]
+    period, end = period_at(fleet["periods"], today), fleet["periods"][-1]
+    note = f"of tokens served; {homegrown_text(end)} in {end['month']}, as planned"
+    if promises := (migration.get("plan") or {}).get("promises"):  # results of earlier releases lack it
+        together = promises["rows"][-1]["probability_ratio"]
+        note += f", which holds in {percent_text(together)} of {promises['draws']:,} futures"
+    return [
+        Tile(f"Homegrown share, {period['month']}", homegrown_text(period), note),
+        Tile(
+            "No GPU needed from",
+            end_band_text(fleet["gpu_free"], migration["months"][-1]),
+            f"first wave {fleet['first_move_month'] or 'none'}; P50 (P10 to P90) of the futures",
+        ),
+    ]
 
 
 def _add_tile(capacity: Mapping[str, Any]) -> Tile:

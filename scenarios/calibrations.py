@@ -472,6 +472,22 @@ def calibration_current() -> ServingCalibration:
     return calibration_in_use().calibration
 
 
+def calibration_of(digest: str) -> ServingCalibration:
+    """Return the published or a kept calibration by its digest, whichever is in use now.
+
+    Raises
+    ------
+    DataFileError
+        If there is none any more, or this release cannot read it.
+    """
+    published = serving_calibration_load()
+    if _digest(published) == digest:
+        return published
+    if not CalibrationVersion.objects.filter(digest=digest).exists():
+        raise DataFileError(f"calibration {digest[:12]} is not there any more")
+    return _kept(digest)
+
+
 def calibration_facts() -> dict[str, Any] | None:
     """Return version, digest, day and rows of the calibration in use, as results carry them; None: there is none."""
     try:

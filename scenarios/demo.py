@@ -32,10 +32,14 @@ def demo_load(start: date | None = None) -> bool:
         ends_on = month_add(first, MONTHS - 1)
         for name, kind, note in (
             ("Demo: how long does the fleet last?", Scenario.Kind.CAPACITY, "Every service, as it is growing now."),
-            ("Demo: leaving the GPUs", Scenario.Kind.MIGRATION, "Greedy waves, one month of dual running."),
+            (
+                "Demo: leaving the GPUs",
+                Scenario.Kind.MIGRATION,
+                "The plan that costs least, one month of dual running.",
+            ),
         ):
             scenario = scenario_save(
-                Scenario(name=name, kind=kind, note=note, starts_on=first, ends_on=ends_on, draws=50, is_demo=True)
+                Scenario(name=name, kind=kind, note=note, starts_on=first, ends_on=ends_on, is_demo=True)
             )
             run_submit(scenario=scenario, owner=None)
         schedule_save(

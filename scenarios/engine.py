@@ -7,7 +7,7 @@ import hashlib
 import json
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from datetime import date
 from functools import lru_cache
 from importlib.metadata import version
@@ -17,16 +17,16 @@ from typing import Any
 import numpy as np
 from django.db import connection
 
-from accelerator import RATING_VERSION, TokenMix, model_get
+from accelerator import RATING_VERSION, TokenMix, Workload, model_get
+from accelerator.serving_calibration import ServingCalibration
 from fleet.packing import value_pack, value_unpack
 from fleet.selectors import snapshot_take
 from fleet.snapshot import FleetSnapshot
-from scenarios.calibrations import InUse
+from scenarios.calibrations import InUse, calibration_of
 from scenarios.capacity_stages import Asked, capacity_stages
 from scenarios.capacity_words import capacity_assumptions
 from scenarios.demand import month_first, month_label, months_list
 from scenarios.demands import demand_fans
-from scenarios.migration import MigrationDraws, migration_check, migration_draws, migration_merge
 from scenarios.models import Scenario, Trace
 from scenarios.pipelines import (
     Kept,
@@ -43,13 +43,15 @@ from scenarios.pipelines import (
     pipeline_walk,
 )
 from scenarios.plan_futures import demand_of
-from scenarios.plan_questions import params_read, plan_facts, plan_question
+from scenarios.plan_questions import params_read, plan_facts, plan_question, replay_facts
+from scenarios.plan_replay import ReplayFacts
+from scenarios.plan_result import plan_overview
 from scenarios.plan_stages import Read, plan_answer, plan_stages
 from scenarios.plan_steps import PlanQuestion
 from scenarios.planning.params import CapacityParams
 from scenarios.planning.plain import plain_read
 from scenarios.plans import Problem
-from scenarios.rating_store import rating_get_or_compute, ratings_ask
+from scenarios.rating_store import rating_get_or_compute, ratings_ask, trace_read
 from scenarios.ratings import (
     RatingTable,
     allowed_take,
@@ -60,7 +62,7 @@ from scenarios.ratings import (
 )
 from scenarios.scopes import check_problem
 
-ENGINE_VERSION = "0.2.0"
+ENGINE_VERSION = "0.3.0"
 
 DRAWS_MOST = 25
 """Draws of one step at most: of a small fleet they take a fraction of a second."""
@@ -169,9 +171,15 @@ def prepare(values: Values, _payload: Payload, _results: Results, context: StepC
         else:
             ratings_ask(missing)  # the next run stands on them
         is_migration = inputs.kind == Scenario.Kind.MIGRATION
-        (migration_check if is_migration else check_problem)(problem)
+        check_problem(problem)
+        if is_migration and not problem.homegrown.any():
+            raise ValueError("nothing to move to: no host type of the fleet has a homegrown chip")
         demand = demand_of(problem, demand_fans(snapshot, problem.months))
-        plan = plan_question(problem, table, facts, demand, params_read(inputs.kind, inputs.params))
+        params = params_read(inputs.kind, inputs.params)
+        plan = plan_question(problem, table, facts, demand, params)
+        if is_migration and params.replay:
+            replay = replay_facts(problem, table, demand, trace_digest=inputs.trace_digest or "", split=params.split)
+            plan = replace(plan, replay=replay)
     context.report(0.9, "store")
     frame = json.loads(json.dumps(result_frame(inputs, problem, table, trace)))
     return Worked(value_pack(Prepared(problem, frame, plan)))
@@ -207,18 +215,11 @@ def draws_split(_values: Values, results: Results) -> list[Payload]:
     return [{"first": first, "stop": stop} for first, stop in pairwise(ends)]
 
 
-def draws_migration(_values: Values, payload: Payload, results: Results, context: StepContext) -> Worked:
-    """Plan some of the futures."""
-    draws = range(payload["first"], payload["stop"])
-    return Worked(value_pack(migration_draws(prepared_of(results).problem, draws, on_progress=context.report)))
-
-
-def merge_migration(_values: Values, _payload: Payload, results: Results, context: StepContext) -> Worked:
-    """Plan the expected future, and put the others together with it."""
-    prepared = prepared_of(results)
-    drawn = MigrationDraws.join([value_unpack(MigrationDraws, kept.read()) for kept in results["plan"]])
-    walked = migration_merge(prepared.problem, drawn, on_progress=context.report)
-    return Worked(json_pack({**prepared.frame, **asdict(walked), "plan": plan_answer(_plan_read(results), results)}))
+def merge_migration(_values: Values, _payload: Payload, results: Results, _context: StepContext) -> Worked:
+    """Put the plan, those beside it, its replay and its promises together."""
+    prepared, plan = prepared_of(results), plan_answer(_plan_read(results), results)
+    names = {region.slug: region.name for region in prepared.problem.snapshot.regions}
+    return Worked(json_pack({**prepared.frame, **plan_overview(names, plan), "plan": plan}))
 
 
 def _plan_read(results: Results) -> Read:
@@ -230,6 +231,12 @@ def _capacity_read(results: Results) -> Asked:
     prepared = prepared_of(results)
     problem = prepared.problem
     return Asked(prepared.plan, problem.snapshot, draws=problem.draws, seed=problem.seed, frame=prepared.frame)
+
+
+def _engines(facts: ReplayFacts) -> tuple[ServingCalibration | None, Workload | None]:
+    """Return what a replay names by digest: rows of the database that never change under it."""
+    calibration = calibration_of(facts.calibration_digest) if facts.calibration_digest else None
+    return calibration, trace_read(facts.trace_digest)[0] if facts.trace_digest else None
 
 
 def question_digest(results: Results) -> str:
@@ -252,8 +259,7 @@ PIPELINES: dict[str, Pipeline] = {
     Scenario.Kind.MIGRATION: Pipeline(
         (
             Stage("prepare", 0.1, one_step, prepare),
-            Stage("plan", 0.25, draws_split, draws_migration),
-            *plan_stages(_plan_read, share_ratio=0.6),
+            *plan_stages(_plan_read, _engines, share_ratio=0.85),
             Stage("merge", 0.05, one_step, merge_migration),
         ),
         question_digest,
@@ -349,13 +355,6 @@ def _assumptions(inputs: Inputs, trace: Trace | None, rates: list[str]) -> list[
     if inputs.kind == Scenario.Kind.CAPACITY:
         params = plain_read(CapacityParams, inputs.params, place="params")
         lines += capacity_assumptions(params, draws=inputs.draws, seed=inputs.seed)
-    else:
-        lines.append(
-            f"Bands are P10, P50 and P90 over {inputs.draws} futures (growth, chip speed, delivery slip and fill), "
-            f"seed {inputs.seed}; hosts, sites, moves and what goes unserved are those of the expected future, in "
-            "which every input takes its middle. It can lie well beside the P50: it is one world, the P50 is half of "
-            "them."
-        )
     if trace:
         lines.append(
             f"The token mix of {trace.name} replaces the services' own; the output tokens per second demanded stay."
@@ -364,12 +363,18 @@ def _assumptions(inputs: Inputs, trace: Trace | None, rates: list[str]) -> list[
         lines.append(f"Every service grows by {inputs.growth_override_ratio:.1%} a month, without a band.")
     if inputs.kind == Scenario.Kind.MIGRATION:
         lines.append(
-            "The walk by hand, whose bands these are: all traffic starts on GPUs; GPU hosts stay warm for "
-            f"{inputs.dual_run_months} month(s) behind what moves; most GPU hosts freed per homegrown host first."
-        )
-        lines.append(
-            "The plan beside it starts from where services run, is optimal within its gap in the expected future, "
+            "The plan starts from where services run, is optimal within its gap in the expected future, "
             "takes hosts on order as paid for, and hosts of the region's halls as free for the services asked about. "
             "Prices, life, resale, energy and porting are the scenario's assumptions unless the fleet says them."
         )
+        lines.append(
+            f"Promises, bands and dates are over {inputs.draws} futures (demand, chip speed, delivery slip and fill, "
+            f"readiness, failures), seed {inputs.seed}: hosts, waves and the shares that move stay as planned, loads "
+            "are placed anew. Hosts, waves, money and what goes unserved are those of the expected future."
+        )
+        if inputs.params.get("replay", True):
+            lines.append(
+                "What is replayed runs on the plan's whole replicas alone, as if failures had taken the reserve; "
+                "demand is that of the expected future, and nothing fails within the hour."
+            )
     return lines

@@ -139,9 +139,9 @@ class Scenario(Versioned):
         help_text="What a kind of scenario takes besides, such as waves, floors and prices; docs/models/plan.md.",
     )
     draws = models.PositiveIntegerField(
-        default=32,
+        default=200,
         validators=[MinValueValidator(10), MaxValueValidator(2_000)],
-        help_text="Futures drawn for the bands. [-]",
+        help_text="Futures drawn for bands and promises. [-]",
     )
     seed = models.PositiveIntegerField(
         default=1, validators=[MaxValueValidator(2**31 - 1)], help_text="Seed of the draws."

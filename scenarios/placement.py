@@ -1,4 +1,4 @@
-"""How demand spreads over hosts of several kinds: two small linear programs, kept by HiGHS and asked many times."""
+"""How demand spreads over hosts of several kinds: a small linear program, kept by HiGHS and asked many times."""
 
 import highspy
 import numpy as np
@@ -6,17 +6,24 @@ import numpy as np
 from fleet.snapshot import FloatArray
 
 INFINITY = highspy.kHighsInf
-LEAST_TOK_S = 1e-6  # demand below this is nothing
 THETA_MOST = 1e9  # a share beyond this says that next to nothing is demanded
 NOTICED_RATIO = 1e-7  # a service that loads its hosts, or the hardest service's, by less than this is not noticed
-ASKED_MOST = 10.0  # demand above this multiple of what could be served is asked for as this multiple
-ROUNDING_RATIO = 1e-7  # what the solver's tolerance leaves over of a demand that is served
 
 
-class _Program:
-    """Hosts x[m, k] of kind k for service m, one row a service and one row a kind.
+class ServedShare:
+    """The largest share of every service's demand that given hosts can serve at once.
 
-    The model is kept and only its numbers change: building it anew costs several times a solution.
+    With x[m, k] the hosts of kind k given to service m: maximise theta subject to sum_k rate[m, k] x[m, k] >=
+    theta demand[m] for every service and sum_m x[m, k] <= hosts[k] for every kind (the maximum concurrent flow).
+    A theta of 1.2 leaves 20 % of headroom in the present mix; below 1 that share of the demand goes unserved.
+
+    Variables are hosts x[m, k], one row a service and one row a kind. The model is kept and only its numbers change:
+    building it anew costs several times a solution.
+
+    Parameters
+    ----------
+    services, kinds : int
+        M and K, the shape of the arrays below. [-]
     """
 
     def __init__(self, services: int, kinds: int) -> None:
@@ -27,14 +34,17 @@ class _Program:
         self._share = np.zeros((services, kinds))
         for _ in range(services * kinds):
             self._solver.addVar(0.0, 0.0)
+        self._theta = services * kinds
+        self._solver.addVar(0.0, INFINITY)
+        self._solver.changeColCost(self._theta, -1.0)
+        for _ in range(services):
+            self._row(0.0, INFINITY, [self._theta], [-1.0])
+        for kind in range(kinds):
+            columns = [service * kinds + kind for service in range(services)]
+            self._row(-INFINITY, 0.0, columns, [1.0] * services)
 
     def _row(self, lower: float, upper: float, columns: list[int], values: list[float]) -> None:
         self._solver.addRow(lower, upper, len(columns), np.array(columns, dtype=np.int32), np.array(values))
-
-    def _kind_rows(self) -> None:
-        for kind in range(self._kinds):
-            columns = [service * self._kinds + kind for service in range(self._services)]
-            self._row(-INFINITY, 0.0, columns, [1.0] * self._services)
 
     def restart(self) -> None:
         """Forget the last solution, so that an answer does not depend on what was asked before."""
@@ -66,29 +76,6 @@ class _Program:
                 return
             self._solver.clearSolver()  # a basis kept from another question can lead astray: once more from nothing
         raise ArithmeticError(f"the placement of demand was not solved: {status}")
-
-
-class ServedShare(_Program):
-    """The largest share of every service's demand that given hosts can serve at once.
-
-    With x[m, k] the hosts of kind k given to service m: maximise theta subject to sum_k rate[m, k] x[m, k] >=
-    theta demand[m] for every service and sum_m x[m, k] <= hosts[k] for every kind (the maximum concurrent flow).
-    A theta of 1.2 leaves 20 % of headroom in the present mix; below 1 that share of the demand goes unserved.
-
-    Parameters
-    ----------
-    services, kinds : int
-        M and K, the shape of the arrays below. [-]
-    """
-
-    def __init__(self, services: int, kinds: int) -> None:
-        super().__init__(services, kinds)
-        self._theta = services * kinds
-        self._solver.addVar(0.0, INFINITY)
-        self._solver.changeColCost(self._theta, -1.0)
-        for _ in range(services):
-            self._row(0.0, INFINITY, [self._theta], [-1.0])
-        self._kind_rows()
 
     def theta(self, *, rate_tok_s: FloatArray, demand_tok_s: FloatArray, hosts: FloatArray) -> float:
         """Return the share theta of demand that can be served; 0 where a service with demand has no kind at all.
@@ -126,70 +113,3 @@ class ServedShare(_Program):
         """Return the hosts of each kind that the last answer gave to each service, float64[M, K]. [-]"""
         values = np.array(self._solver.getSolution().col_value[: self._theta])
         return np.clip(values.reshape(self._services, self._kinds), 0.0, None)
-
-
-class LightestHosts(_Program):
-    """The lightest set of hosts that serves as much demand as possible.
-
-    Minimise sum weight[k] x[m, k] + penalty sum u[m] subject to sum_k rate[m, k] x[m, k] + u[m] demand[m] >= demand[m]
-    and sum_m x[m, k] <= hosts[k]; u in [0, 1] is the share that goes unserved. The penalty exceeds what any service
-    could save, so nothing goes unserved to spare a host.
-
-    Parameters
-    ----------
-    services : int
-        M. [-]
-    weight : float64[K]
-        What one host of each kind counts, such as its power. [any]
-    """
-
-    def __init__(self, services: int, weight: FloatArray) -> None:
-        super().__init__(services, len(weight))
-        self._weight = weight / max(float(weight.max(initial=0.0)), 1e-300)
-        for column in range(services * len(weight)):
-            self._solver.changeColCost(column, float(self._weight[column % len(weight)]))
-        self._unserved = services * len(weight)
-        for service in range(services):
-            self._solver.addVar(0.0, 1.0)
-            self._row(1.0, INFINITY, [self._unserved + service], [1.0])
-        self._kind_rows()
-
-    def place(
-        self, *, rate_tok_s: FloatArray, demand_tok_s: FloatArray, hosts: FloatArray
-    ) -> tuple[FloatArray, FloatArray]:
-        """Place demand on hosts.
-
-        Parameters
-        ----------
-        rate_tok_s : float64[M, K]
-            Output tokens per second of one host; 0 where the service cannot or may not run there. [tok/s]
-        demand_tok_s : float64[M]
-            Demand. [tok/s]
-        hosts : float64[K]
-            Hosts that may be loaded. [-]
-
-        Returns
-        -------
-        load : float64[M, K]
-            Hosts of each kind that each service fills. [-]
-        unserved_tok_s : float64[M]
-            Demand left over. [tok/s]
-        """
-        alone_tok_s = rate_tok_s @ hosts
-        load = np.divide(demand_tok_s, alone_tok_s, out=np.zeros_like(demand_tok_s), where=alone_tok_s > 0)
-        # more than the hosts could serve is asked for as a few times that much: the rest is unserved in any case
-        asked = np.where(load > NOTICED_RATIO, np.minimum(demand_tok_s, ASKED_MOST * alone_tok_s), 0.0)
-        placed = np.zeros((self._services, self._kinds))
-        if asked.any():
-            self._set(rate_tok_s, asked, hosts)
-            penalty = 10.0 * max(1.0, 1.0 / self._share[self._share > 0].min())
-            for service in range(self._services):
-                self._solver.changeColCost(self._unserved + service, penalty)
-                self._solver.changeRowBounds(service, 1.0 if asked[service] > 0 else -INFINITY, INFINITY)
-            self._solve()
-            values = np.array(self._solver.getSolution().col_value[: self._unserved])
-            placed = np.clip(values.reshape(self._services, self._kinds), 0.0, None)
-        served = (placed * rate_tok_s).sum(axis=1)
-        negligible = (load <= NOTICED_RATIO) & (alone_tok_s > 0)
-        unserved = np.where(negligible, 0.0, np.clip(demand_tok_s - served, 0.0, None))
-        return placed, np.where(unserved > ROUNDING_RATIO * demand_tok_s, unserved, 0.0)

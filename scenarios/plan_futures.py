@@ -17,13 +17,15 @@ from scenarios.plans import Problem
 class Demand:
     """Output tokens of the peak hour of each service and month, float64[S, T], P10, P50 and P90. [tok/s]
 
-    `mean_ratio` is mean over peak demand, float64[S]. [-]
+    `mean_ratio` is mean over peak demand, `cache_hit_ratio` the share of prompt tokens that a warm prefix cache holds,
+    0 where nobody knows; both float64[S]. [-]
     """
 
     low_tok_s: FloatArray
     tok_s: FloatArray
     high_tok_s: FloatArray
     mean_ratio: FloatArray
+    cache_hit_ratio: FloatArray
 
 
 def demand_of(problem: Problem, fans: Sequence[DemandFan]) -> Demand:
@@ -36,7 +38,8 @@ def demand_of(problem: Problem, fans: Sequence[DemandFan]) -> Demand:
     request_s = np.array([[one.p10_request_s, one.p50_request_s, one.p90_request_s] for one in fans])  # [S, 3, T]
     tok_s = request_s * np.where(problem.in_scope, problem.output_tok, 0.0)[:, None, None]
     mean_ratio = np.array([fan.mean_ratio for fan in fans])
-    return Demand(tok_s[:, 0], tok_s[:, 1], tok_s[:, 2], mean_ratio)
+    cache_hit_ratio = np.array([fan.cache_hit_ratio for fan in fans])
+    return Demand(tok_s[:, 0], tok_s[:, 1], tok_s[:, 2], mean_ratio, cache_hit_ratio)
 
 
 def _grown(fan: DemandFan, factor: float) -> DemandFan:

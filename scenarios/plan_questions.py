@@ -1,23 +1,27 @@
 """From what a run has read to the question of its migration plan: prices and gates of the fleet, and its parameters."""
 
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, fields, replace
 from decimal import Decimal
 from typing import Any
 
 import numpy as np
 
+from accelerator import TokenMix
 from fleet.models import Gate, HostType
 from fleet.models.hosts import Currency
 from scenarios.grounds import Question, Rates, problem_of
 from scenarios.plan_futures import Demand, futures_of
+from scenarios.plan_replay import RatedUnit, ReplayFacts, ServedFacts
 from scenarios.plan_steps import PlanQuestion
 from scenarios.planning.params import PARAMS, MigrationParams
 from scenarios.planning.plain import plain_read
 from scenarios.planning.problem import DECODE, PREFILL, WHOLE, PlanProblem, problem_check
 from scenarios.plans import Problem
-from scenarios.ratings import RatingTable
+from scenarios.ratings import PairRate, RatingTable, phases_of, service_slo
+from scenarios.replay_plan import unit_of_label, unit_of_rating
+from scenarios.replay_values import CACHE_HIT_MOST
 
 Gates = dict[tuple[str, str], list[tuple[str, str, str]]]
 """Gate, state and owner of each pair of family and chip."""
@@ -81,7 +85,62 @@ def plan_question(
         months=problem.months,
         futures=futures_of(made, problem, demand, read),
         params=read,
+        draws=problem.draws,
+        seed=problem.seed,
     )
+
+
+# --- what is replayed -------------------------------------------------------------------------------------------------
+def replay_facts(
+    problem: Problem, table: RatingTable, demand: Demand, *, trace_digest: str, split: bool
+) -> ReplayFacts:
+    """Return what a replay needs beside the plan: mixes and promises of its services, and what was rated for them.
+
+    Parameters
+    ----------
+    trace_digest : str
+        Of the recorded workload that replaces the services' own; empty: there is none.
+    split : bool
+        Whether prompts and answers may run apart.
+    """
+    snapshot = problem.snapshot
+    return ReplayFacts(
+        calibration_digest=table.in_use.digest if table.in_use else "",
+        trace_digest=trace_digest,
+        services=tuple(
+            ServedFacts(
+                service=service.slug,
+                model=service.model,
+                mix=table.mixes[s],
+                slo=service_slo(service),
+                cache_hit_ratio=min(float(demand.cache_hit_ratio[s]), CACHE_HIT_MOST),
+                units=tuple(
+                    unit
+                    for kind, pair in zip(snapshot.kinds, table.pairs[s], strict=True)
+                    for unit in _units(kind.slug, pair, table.mixes[s], split=split)
+                ),
+            )
+            for s, service in enumerate(snapshot.services)
+            if problem.in_scope[s]
+        ),
+    )
+
+
+def _units(kind: str, pair: PairRate, mix: TokenMix, *, split: bool) -> Iterator[RatedUnit]:
+    """Yield what was rated for the whole of a service, and for its prompts and answers alone."""
+    rating, whole = pair.rating, None
+    if rating.refusal or rating.config is None:
+        yield RatedUnit(kind, WHOLE, None, rating.refusal or "its rating names no config")
+    else:
+        whole = unit_of_rating(rating, pair.host_chips)
+        yield RatedUnit(kind, WHOLE, whole)
+    for phase, rate in zip((PREFILL, DECODE), phases_of(pair, mix), strict=True) if split else ():
+        if not rate.refusal:
+            yield RatedUnit(kind, phase, unit_of_label(rate.label, rating.chip, pair.host_chips))
+        elif whole is not None and whole.prefill is None:  # who serves requests whole can do either phase
+            yield RatedUnit(kind, phase, whole)
+        else:
+            yield RatedUnit(kind, phase, None, rate.refusal)
 
 
 def _rates(problem: Problem, table: RatingTable, *, split: bool) -> dict[str, Rates]:

@@ -8,16 +8,19 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
+from scenarios.plan_replay import apart_rows
 from scenarios.planning.comparisons import ComparedRow, ParetoPoint, compare, homegrown_ratio
 from scenarios.planning.measures import Inputs, MeasureRow, measures
-from scenarios.planning.plan import LimitRow, MigrationAnswer
-from scenarios.planning.problem import DECODE, PREFILL, WHOLE, PlanProblem
+from scenarios.planning.plan import INFEASIBLE, LimitRow, MigrationAnswer
+from scenarios.planning.problem import DECODE, PREFILL, WHOLE, PlanProblem, RateValues, ServiceValues
 from scenarios.planning.reconciling import reconcile
 from scenarios.planning.rounding import Rounded
 from scenarios.racking import Racking
 
 PHASE_WORDS = {WHOLE: "whole", PREFILL: "prompts", DECODE: "answers"}
 BINDS_RATIO = 1 - 1e-6  # of a limit that is taken: it binds
+NOTHING_RATIO = 1e-6  # of a service's demand: less is what the solver's tolerance leaves
+LEAST_SAID_RATIO = 5e-4  # below this a share of 0.1 % would be said to be none
 BEST, GREEDY, NOTHING = "best", "greedy", "nothing"
 PLAN_WORDS = {BEST: "this plan", GREEDY: "the greedy plan", NOTHING: "doing nothing"}
 
@@ -33,6 +36,8 @@ def plan_result(
     front: Sequence[ParetoPoint],
     rounded: Rounded | None,
     racking: Racking | None,
+    replay: Mapping[str, Any] | None = None,
+    promises: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
     """Return what a result says of a plan and of those beside it.
 
@@ -44,6 +49,8 @@ def plan_result(
         The plan without copies and reserve: what safety costs.
     free : MigrationAnswer or None
         The plan without floors, where the front begins; None: no front was asked for.
+    replay, promises : mapping or None
+        What the simulator and the futures say of it; None: they were not asked, or there is no plan.
     """
     best = answers[BEST]
     compared = compare(problem, answers)
@@ -51,7 +58,7 @@ def plan_result(
     figures = measures(problem, best, Inputs(bare_cost=bare_cost)) if best.is_plan else ()
     return {
         "status": best.status,
-        "sentence": _sentence(problem, best, compared, figures),
+        "sentence": " ".join([_sentence(problem, best, compared, figures), *_sure(replay, promises)]),
         "solver": asdict(best.solver),
         "currency": problem.currency,
         "compared": [{**asdict(row), "name": PLAN_WORDS[row.name], "items": dict(row.items)} for row in compared],
@@ -60,6 +67,9 @@ def plan_result(
         "hosts": list(_hosts(problem, best)),
         "figures": [_figure_row(problem, row) for row in figures],
         "short": list(_short(problem, best)),
+        "left": list(_left(problem, best)),
+        "replay": replay,
+        "promises": promises,
         "money": [{"month": problem.periods[row.period], **asdict(row)} for row in best.money],
         "limits": list(_limits(problem, best)),
         "conflict": [asdict(row) for row in best.conflict],
@@ -210,6 +220,47 @@ def _short(problem: PlanProblem, answer: MigrationAnswer) -> Iterator[dict[str, 
         }
 
 
+def _left(problem: PlanProblem, answer: MigrationAnswer) -> Iterator[dict[str, Any]]:
+    """Return what is still on GPUs in the last month, and why, the most first."""
+    if not answer.is_plan:
+        return
+    last, loads = len(problem.periods) - 1, _tok_s(problem, answer)
+    homegrown = {kind.slug for kind in problem.kinds if kind.homegrown}
+    found: list[tuple[float, dict[str, Any]]] = []
+    for service in problem.services:
+        on_gpus_tok_s = sum(
+            tok_s
+            for (period, slug, kind), tok_s in loads.items()
+            if period == last and slug == service.slug and kind not in homegrown
+        )
+        demand_tok_s = problem.at(service.demand_tok_s)[last]
+        if on_gpus_tok_s > NOTHING_RATIO * demand_tok_s:
+            ways = [rate for rate in problem.rates if rate.service == service.slug and rate.kind in homegrown]
+            row = {
+                "service": service.slug,
+                "region": service.region,
+                "tok_s": on_gpus_tok_s,
+                "share_ratio": on_gpus_tok_s / demand_tok_s,
+                "reason": _why_left(problem, answer, service, ways),
+            }
+            found.append((on_gpus_tok_s, row))
+    yield from (row for _tok_s, row in sorted(found, key=lambda one: -one[0]))
+
+
+def _why_left(problem: PlanProblem, answer: MigrationAnswer, service: ServiceValues, ways: Sequence[RateValues]) -> str:
+    """Return the first reason that holds: it may not move, no chip can, none is ready, the plan opens none."""
+    if service.stays:
+        return "may not move"
+    if not ways:
+        return "no homegrown chip of the fleet can serve it within its limits"
+    if all(rate.ready >= len(problem.periods) and not rate.in_use for rate in ways):
+        return "software not ready within the horizon"
+    is_open = any(rate.in_use for rate in ways) or any(row.service == service.slug for row in answer.opened)
+    if is_open:
+        return "open: more of it would cost more, or find no host with room"
+    return "not opened: it would cost more than it saves, or break a limit"
+
+
 def _limits(problem: PlanProblem, answer: MigrationAnswer) -> Iterator[dict[str, Any]]:
     """Return each limit once: the month in which it is fullest, in how many it binds, and what one unit more saves."""
     rows: dict[str, list[LimitRow]] = defaultdict(list)
@@ -232,6 +283,54 @@ def _limits(problem: PlanProblem, answer: MigrationAnswer) -> Iterator[dict[str,
         }
 
 
+def _sure(replay: Mapping[str, Any] | None, promises: Mapping[str, Any] | None) -> Iterator[str]:
+    """Return how likely the plan holds, and where the simulator does not agree with it."""
+    if promises is not None:
+        yield promises["sentence"]
+    if replay is not None and (replay["left_out"] or any(apart_rows(replay))):
+        yield replay["sentence"]
+
+
+def plan_overview(names: Mapping[str, str], plan: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what overviews show of a plan: its sentence, dates, and homegrown shares of the fleet and by region.
+
+    Parameters
+    ----------
+    names : mapping of slug to str
+        Names of regions.
+    plan : mapping
+        Of :func:`plan_result`. Without a plan there are no months, and no dates.
+    """
+    shares: dict[str, list[dict[str, Any]]] = defaultdict(list)
+    for row in plan["figures"]:
+        if row["figure"] == "homegrown_token_ratio" and row["value"] is not None:
+            shares[row["scope"]].append({"month": row["month"], "homegrown_token_ratio": row["value"]})
+    dates = {row["date"]: row for row in (plan["promises"] or {}).get("dates", ())}
+    free, opened = dates.get("gpu_free", {}), [row["month"] for row in plan["waves"]]
+    regions = dict.fromkeys(service["region"] for service in plan["problem"]["services"])
+    return {
+        "fleet": {
+            "sentence": plan["sentence"],
+            "first_move_month": min(opened, default=None),
+            "last_move_month": max(opened, default=None),
+            "gpu_free": {name: free.get(name) for name in ("p10", "p50", "p90")},
+            "periods": shares["fleet"],
+        },
+        "regions": [{"slug": slug, "name": names[slug], "periods": shares[f"region {slug}"]} for slug in regions],
+    }
+
+
+def _percent(ratio: float) -> str:
+    """Return a share that is more than none."""
+    return f"{ratio:.1%}" if ratio >= LEAST_SAID_RATIO else "less than 0.1%"
+
+
+def _demand_mtok(problem: PlanProblem) -> float:
+    """Return the output tokens demanded over the horizon. [Mtok]"""
+    mean_tok_s = sum(service.mean_ratio * sum(problem.at(service.demand_tok_s)) for service in problem.services)
+    return mean_tok_s * 3600 * problem.period_hours / 1e6
+
+
 def _sentence(
     problem: PlanProblem,
     answer: MigrationAnswer,
@@ -241,18 +340,30 @@ def _sentence(
     """Return the answer in a few sentences."""
     if not answer.is_plan:
         if answer.conflict:
-            return "There is no plan. These cannot all be kept: " + "; ".join(row.sentence for row in answer.conflict)
+            return (
+                "There is no plan. These cannot all be kept: "
+                + "; ".join(row.sentence for row in answer.conflict)
+                + "."
+            )
+        if answer.status == INFEASIBLE:
+            return "There is no plan. What cannot all be kept was not found in time."
         return f"No plan was found: {answer.solver.status}."
     first, *others = compared
     share, money, last = first.homegrown_ratio or 0.0, first.objective or 0.0, problem.periods[-1]
     if answer.opened:
         months = sorted(problem.periods[row.period] for row in answer.opened)
-        text = f"{len(months)} openings from {months[0]} to {months[-1]} bring {share:.0%} of tokens to homegrown chips"
-        text += f" by {last}."
+        several = f"{len(months)} openings from {months[0]} to {months[-1]} bring"
+        text = several if len(months) > 1 else f"One opening in {months[0]} brings"
+        text += f" {share:.0%} of tokens to homegrown chips by {last}."
     else:
         text = f"Nothing moves; {share:.0%} of tokens run on homegrown chips in {last}."
     text += f" The plan uses up {money / 1e6:,.1f} M {problem.currency} in money of {problem.periods[0]}"
     text += f", at most {answer.solver.gap_ratio or 0.0:.1%} more than the best possible."
+    if first.short_mtok:
+        lost_ratio = first.short_mtok / _demand_mtok(problem)
+        text += (
+            f" {first.short_mtok:,.0f} Mtok, {lost_ratio:.1%} of what is demanded, go unserved in the expected future."
+        )
     for row in others:
         if row.more is not None:
             side = "more" if row.more > 0 else "less"

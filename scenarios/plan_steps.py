@@ -1,4 +1,4 @@
-"""The steps of a migration plan: the best one with its racks, those beside it, and the front of share against cost.
+"""The steps of a migration plan: the best one with its racks, those beside it, the front of share against cost.
 
 Values in, values out; each step reads the problem that the first one put together, and nothing else.
 """
@@ -9,6 +9,7 @@ from datetime import date
 from typing import Any
 
 from fleet.snapshot import FleetSnapshot
+from scenarios.plan_replay import Asked, ReplayFacts, replay_asked
 from scenarios.plan_result import BEST, GREEDY, NOTHING, plan_result
 from scenarios.planning.comparisons import (
     MostShare,
@@ -54,12 +55,19 @@ class PlanQuestion:
         What futures differ in.
     params : MigrationParams
         The scenario's own.
+    draws, seed : int
+        Futures of which the promises are judged in, and the seed of all draws. [-]
+    replay : ReplayFacts or None
+        What a replay needs besides; None: nothing is replayed.
     """
 
     problem: PlanProblem
     months: tuple[date, ...]
     futures: FutureValues
     params: MigrationParams
+    draws: int = 200
+    seed: int = 1
+    replay: ReplayFacts | None = None
 
     @property
     def front_points(self) -> int:
@@ -102,10 +110,9 @@ class Hold:
 
 def plan_parts(question: PlanQuestion) -> list[str]:
     """Return the plans that are made beside each other, those that take longest first."""
-    rules, has_front = question.problem.rules, question.front_points >= 2
-    bare = [BARE] if rules.shadow_ratio > 0 or rules.rollback_ratio > 0 else []
+    has_front = question.front_points >= 2
     free = [FREE] if has_front and question.problem.floors else []
-    return [BEST, *bare, *free, *([MOST] if has_front else []), GREEDY, NOTHING]
+    return [BEST, *free, *([MOST] if has_front else []), GREEDY, NOTHING]
 
 
 def plan_part(question: PlanQuestion, part: str, snapshot: FleetSnapshot, hold: Hold) -> PlanFound:
@@ -113,15 +120,13 @@ def plan_part(question: PlanQuestion, part: str, snapshot: FleetSnapshot, hold: 
     problem, stop = question.problem, hold.should_stop
     if part == BEST:
         return _best(question, snapshot, hold)
-    if part != BARE:  # what safety costs is a difference to the best plan: found as closely
-        problem = _looser(problem)
+    problem = _looser(problem)
     hold.show(f"{part} plan")
     if part == MOST:
         return PlanFound(most=share_most(replace(problem, floors=()), memory=hold.memory, should_stop=stop))
-    if part in {BARE, FREE}:
-        rules = replace(problem.rules, shadow_ratio=0.0, rollback_ratio=0.0) if part == BARE else problem.rules
-        other = replace(problem, rules=rules, floors=() if part == FREE else problem.floors)
-        return PlanFound(answer=plan_migration(other, memory=hold.memory, should_stop=stop, on_stage=hold.show))
+    if part == FREE:
+        free = replace(problem, floors=())
+        return PlanFound(answer=plan_migration(free, memory=hold.memory, should_stop=stop, on_stage=hold.show))
     make = {GREEDY: plan_greedy, NOTHING: plan_nothing}[part]
     return PlanFound(answer=make(problem, should_stop=stop))
 
@@ -150,6 +155,30 @@ def _looser(problem: PlanProblem) -> PlanProblem:
     return replace(problem, solver=solver)
 
 
+def bare_asked(question: PlanQuestion, best: PlanFound) -> bool:
+    """Whether the best plan has copies or a reserve, whose price a plan without them says."""
+    rules = question.problem.rules
+    return (rules.shadow_ratio > 0 or rules.rollback_ratio > 0) and best.answer is not None and best.answer.is_plan
+
+
+def plan_bare(question: PlanQuestion, best: PlanFound, hold: Hold) -> PlanFound:
+    """Make the plan without copies and reserve: in the room that the best one has, and found as closely.
+
+    What safety costs is the difference between the two.
+    """
+    hold.show("bare plan")
+    problem = best.problem or question.problem
+    bare = replace(problem, rules=replace(problem.rules, shadow_ratio=0.0, rollback_ratio=0.0))
+    return PlanFound(answer=plan_migration(bare, memory=hold.memory, should_stop=hold.should_stop, on_stage=hold.show))
+
+
+def asked_of_replay(question: PlanQuestion, best: PlanFound) -> Asked | None:
+    """Return what is replayed of the best plan; None if nothing is asked for, or there is no plan."""
+    if question.replay is None or best.rounded is None:
+        return None
+    return replay_asked(question.replay, best.problem or question.problem, best.rounded.answer, seed=question.seed)
+
+
 def front_asked(question: PlanQuestion, found: Sequence[PlanFound]) -> list[float]:
     """Return the shares that the front asks for, beside the plan without floors. [-]"""
     by_part = dict(zip(plan_parts(question), found, strict=True))
@@ -167,8 +196,15 @@ def front_point(question: PlanQuestion, asked_ratio: float, most: MostShare, hol
     )
 
 
-def plan_merge(question: PlanQuestion, found: Sequence[PlanFound], front: Sequence[PlanFound]) -> dict[str, Any]:
-    """Return what a result says of the plan, from the steps in their order."""
+def plan_merge(
+    question: PlanQuestion,
+    found: Sequence[PlanFound],
+    front: Sequence[PlanFound],
+    *,
+    replay: dict[str, Any] | None = None,
+    promises: dict[str, Any] | None = None,
+) -> dict[str, Any]:
+    """Return what a result says of the plan, from the steps in their order; `front` may begin with the bare plan."""
     by_part = dict(zip(plan_parts(question), found, strict=True))
     answers = {part: one.answer for part, one in by_part.items() if one.answer is not None}
     best = by_part[BEST]
@@ -176,9 +212,11 @@ def plan_merge(question: PlanQuestion, found: Sequence[PlanFound], front: Sequen
     return plan_result(
         best.problem or question.problem,
         answers={name: answers[name] for name in (BEST, GREEDY, NOTHING)},
-        bare=answers.get(BARE),
+        bare=next((one.answer for one in front if one.point is None), None),
         free=answers.get(FREE, answers[BEST]) if question.front_points >= 2 else None,
         front=points,
         rounded=best.rounded,
         racking=best.racking,
+        replay=replay,
+        promises=promises,
     )

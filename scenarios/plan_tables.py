@@ -4,6 +4,7 @@ from collections import defaultdict
 from collections.abc import Mapping
 from typing import Any
 
+from scenarios.plan_sure_tables import sure_tables
 from scenarios.tables import Column, Table
 
 ITEM_WORDS = {
@@ -32,6 +33,8 @@ def plan_tables(plan: Mapping[str, Any]) -> list[Table]:
         _conflict(plan),
         _waves(plan),
         _compared(plan, money),
+        *sure_tables(plan),
+        _left(plan),
         _states(plan),
         _shares(plan),
         _money(plan, money),
@@ -207,6 +210,21 @@ def _hosts(plan: Mapping[str, Any]) -> Table:
             Column("new", "New", "hosts"),
         ),
         rows=plan["hosts"],
+    )
+
+
+def _left(plan: Mapping[str, Any]) -> Table:
+    return Table(
+        name="plan-left",
+        caption="What is still on GPUs in the last month, and why",
+        columns=(
+            Column("service", "Service"),
+            Column("region", "Region"),
+            Column("share_ratio", "Share of its traffic", "%", 1),
+            Column("tok_s", "Traffic", "tok/s"),
+            Column("reason", "Why"),
+        ),
+        rows=plan.get("left", []),
     )
 
 

@@ -1,13 +1,11 @@
 """What planners receive and return: frozen values. No database, no framework."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import date
 
 import numpy as np
 from numpy.typing import NDArray
 
-from accelerator import Band
 from fleet.snapshot import FleetSnapshot, FloatArray
 
 BoolArray = NDArray[np.bool_]
@@ -74,81 +72,3 @@ class MonthBand:
     p10: str | None
     p50: str | None
     p90: str | None
-
-
-@dataclass(frozen=True, slots=True)
-class Move:
-    """Traffic of one service that changes kind in one month: to homegrown hosts, or in `returns` back to GPUs.
-
-    Hosts freed and used include the reserve that is kept free beside their load. [-]
-    """
-
-    month: str
-    region: str
-    service: str
-    from_kinds: Mapping[str, float]
-    to_kind: str
-    share_ratio: float
-    tok_s: float
-    gpu_hosts_freed: float
-    homegrown_hosts_used: float
-
-
-@dataclass(frozen=True, slots=True)
-class Left:
-    """Traffic that is still on GPUs in the last month, and why."""
-
-    service: str
-    share_ratio: float
-    tok_s: float
-    reason: str
-
-
-@dataclass(frozen=True, slots=True)
-class MigrationPeriod:
-    """One region, or the fleet, in one month. Loads in hosts: serving, dual (kept warm behind moved traffic), idle."""
-
-    month: str
-    hosts: Mapping[str, int]
-    serving: Mapping[str, float]
-    dual: Mapping[str, float]
-    idle: Mapping[str, float]
-    waiting: Mapping[str, int]
-    homegrown_token_ratio: Band
-    gpu_hosts_needed: Band
-    unserved_tok_s: float
-
-
-@dataclass(frozen=True, slots=True)
-class RegionMigration:
-    """A region month by month, what is left on GPUs at the end, and the month in which none is needed any more."""
-
-    slug: str
-    name: str
-    periods: tuple[MigrationPeriod, ...]
-    left: tuple[Left, ...]
-    gpu_free: MonthBand
-
-
-@dataclass(frozen=True, slots=True)
-class FleetMigration:
-    """The whole fleet month by month, and the months of its first move, of its last, and of its last GPU."""
-
-    periods: tuple[MigrationPeriod, ...]
-    first_move_month: str | None
-    last_move_month: str | None
-    gpu_free: MonthBand
-    sentence: str
-
-
-@dataclass(frozen=True, slots=True)
-class MigrationPlan:
-    """Which service leaves its GPUs in which month, and what stays.
-
-    `returns` is traffic whose growth no longer fits the homegrown hosts that it had moved to.
-    """
-
-    fleet: FleetMigration
-    regions: tuple[RegionMigration, ...]
-    moves: tuple[Move, ...]
-    returns: tuple[Move, ...]

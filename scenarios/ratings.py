@@ -162,7 +162,7 @@ class RatingTable:
             for s, row in enumerate(self.pairs):
                 mix, why = self.mixes[s], []
                 for k, pair in enumerate(row):
-                    phase = (pair.phases or _phases_now(pair, mix))[at]
+                    phase = phases_of(pair, mix)[at]
                     # who serves requests whole can do either phase, whatever the formula says of it
                     why.append("" if self.rate_tok_s[s, k] > 0 else phase.refusal)
                     if phase.refusal or not self.in_scope[s]:
@@ -348,8 +348,13 @@ def question_digest(question: RatingQuestion) -> str:
     return question.digest
 
 
-def _phases_now(pair: PairRate, mix: TokenMix) -> tuple[HostRate, HostRate]:
-    """Return the phases that are not stored, by the engines of the rating: planning values without a calibration."""
+def phases_of(pair: PairRate, mix: TokenMix) -> tuple[HostRate, HostRate]:
+    """Return what a host does in prefill and in decode alone.
+
+    What is not stored is worked out by the engines of the rating, planning values without a calibration.
+    """
+    if pair.phases:
+        return pair.phases
     chip, model, slo = chip_get(pair.rating.chip), model_get(pair.rating.model), pair.rating.slo
     calibration = pair.question.calibration if pair.question else None
     return _phases_by_formula(chip, model, mix, slo, pair.host_chips, calibration)

@@ -144,7 +144,7 @@ def tiers_of(rows: Sequence[Row]) -> Iterator[Row]:
             sum(row[name] for row in of_tier) for name in ("planned_tok_s", "served_tok_s", "within_tok_s")
         )
         request_s = sum(row["request_s"] for row in of_tier)
-        inside = sum(row["request_s"] * row.get("share_ratio", 0.0) for row in of_tier)
+        inside = sum(row["request_s"] * (row.get("share_ratio") or 0.0) for row in of_tier)
         yield {
             "period": period,
             "tier": tier,

@@ -14,6 +14,9 @@ SAMPLES_LEAST = 3
 BALANCE_RATIO = 1e-3
 """Prompts and answers of a plan may differ by so much. [-]"""
 
+CACHE_HIT_MOST = 0.99
+"""No warm prefix cache is said to hold more of the tokens of prompts. [-]"""
+
 
 @dataclass(frozen=True, slots=True)
 class ConfigValues:
@@ -117,7 +120,7 @@ class ReplayQuestion:
         unit="-",
         default=0.0,
         least=0.0,
-        most=0.99,
+        most=CACHE_HIT_MOST,
     )
     cache_warm_s: float = given(
         "Time constant at which a cold cache warms. An assumption.", unit="s", default=600.0, least=1.0

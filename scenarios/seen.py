@@ -198,11 +198,12 @@ def result_seen(result: Mapping[str, Any], user: Account) -> dict[str, Any] | No
 
 
 def _named(value: Any, field: str) -> Iterator[str]:
-    """Yield every text that a field, or a list of that name, holds anywhere inside."""
+    """Yield every text that a field, or a list of that name, holds anywhere inside; an empty one names nothing."""
     if isinstance(value, Mapping):
         for name, inner in value.items():
             if name == field and isinstance(inner, str):
-                yield inner
+                if inner:
+                    yield inner
             elif name == f"{field}s" and isinstance(inner, list):
                 yield from (one["slug"] if isinstance(one, Mapping) else str(one) for one in inner)
             yield from _named(inner, field)

@@ -1,4 +1,4 @@
-"""Racks through the months: what stands, what arrives, what finds no rack, what makes room. Values in, values out."""
+"""Racks through the months: what stands, what arrives, what finds no rack. Values in, values out."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -56,15 +56,6 @@ class Ground:
         self.delivery_site = np.array([site_at[d.site] for d in snapshot.deliveries], dtype=np.int64)
         self.delivery_kind = np.array([kind_at[d.kind] for d in snapshot.deliveries], dtype=np.int64)
 
-    def still(self, rack: int, kind: int, month: int) -> IntArray:
-        """Return how many of the hosts that stand in a rack in one month stand there in each month, int64[T]. [-]"""
-        snapshot, day = self.snapshot, self.months[month].toordinal()
-        here = (snapshot.host_rack == rack) & (snapshot.host_kind == kind)
-        here &= (snapshot.host_first_day <= day) & (day < snapshot.host_last_day)
-        last = snapshot.host_last_day[here]
-        days = np.array([day.toordinal() for day in self.months])
-        return (days[:, None] < last[None, :]).sum(axis=1) * self._open[:, rack]
-
     def free(self, racks: IntArray, hosts: IntArray) -> tuple[FloatArray, IntArray]:
         """Return what stays free in some racks from each month on, if these hosts [T, racks, K] stand in them."""
         snapshot = self.snapshot
@@ -100,12 +91,10 @@ class Floor:
     def __init__(self, ground: Ground, future: Future) -> None:
         self._ground, self._future = ground, future
         self._kinds = ground.snapshot.kinds
-        self._free_w, self._free_u = ground.free_w, ground.free_u  # never written to: replaced where hosts leave
+        self._free_w, self._free_u = ground.free_w, ground.free_u  # never written to
         shape = ground.hosts.shape[1:]
         self.racked = np.zeros(shape, dtype=np.int64)
         self._used_w, self._used_u = np.zeros(shape[0]), np.zeros(shape[0], dtype=np.int64)  # by what has been racked
-        self._emptied: set[int] = set()  # sites where hosts were switched off: their racks have more free than before
-        self._removed: dict[tuple[int, int], IntArray] = {}  # (rack, kind): hosts switched off, by month
         self._arrived = np.zeros(len(future.arrival_day), dtype=bool)
         self.waiting = np.zeros((len(ground.snapshot.sites), shape[1]), dtype=np.int64)
         self._site_racked = np.zeros_like(self.waiting)
@@ -127,7 +116,7 @@ class Floor:
         What waits found no room left; as long as no rack of the site gets more free, it finds none again.
         """
         for site, kind in np.argwhere(self.waiting > 0).tolist():
-            if self._ground.frees[month, site] or site in self._emptied:
+            if self._ground.frees[month, site]:
                 self._rack(month, site, kind)
 
     def _rack(self, month: int, site: int, kind: int) -> None:
@@ -158,62 +147,9 @@ class Floor:
         rows = self._ground.rows_of_site[site]
         return self._free_w[month, rows] - self._used_w[rows], self._free_u[month, rows] - self._used_u[rows]
 
-    def make_room(self, month: int, site: int, *, out: int, into: int, most: int) -> int:
-        """Switch off hosts of kind `out` where one waiting host of kind `into` then fits, and rack that one.
-
-        Takes the rack in which the fewest have to go, and only hosts that stood there from the start.
-
-        Returns
-        -------
-        int
-            How many were switched off: 0 if no rack has enough of them, or if more than `most` would have to go.
-        """
-        ground, racks = self._ground, self._ground.racks_of_site[site]
-        if not len(racks) or not self.waiting[site, into]:
-            return 0
-        leaving, coming = ground.snapshot.kinds[out], ground.snapshot.kinds[into]
-        standing = np.array([ground.hosts[month][rack, out] - self._gone(int(rack), out)[month] for rack in racks])
-        free_w, free_u = self.free(month, site)
-        by_power = np.ceil((coming.power_w - free_w) / leaving.power_w - 1e-9)
-        by_height = np.ceil((coming.height_u - free_u) / max(leaving.height_u, 1))
-        needed = np.maximum(np.maximum(by_power, by_height), 1)
-        needed = np.where(needed <= standing, needed, np.inf)
-        best = int(np.argmin(needed))
-        if needed[best] > most:
-            return 0
-        rack, before = int(racks[best]), int(self.waiting[site, into])
-        kept = self._gone(rack, out), self._free_w, self._free_u
-        self._emptied.add(site)
-        self._take_out(rack, out, month, int(needed[best]))
-        self._rack(month, site, into)
-        if self.waiting[site, into] < before:
-            return int(needed[best])
-        # a host dated later needs the room that was made: put them back
-        self._removed[rack, out], self._free_w, self._free_u = kept
-        return 0
-
-    def _gone(self, rack: int, kind: int) -> IntArray:
-        """Return how many hosts of a kind are missing from a rack in each month, int64[T]. [-]"""
-        return self._removed.get((rack, kind), np.zeros(len(self._ground.months), dtype=np.int64))
-
-    def _take_out(self, rack: int, kind: int, month: int, count: int) -> None:
-        """Take hosts out of a rack, those first that are dated to leave first: they are missed until their day."""
-        ground, gone = self._ground, self._gone(rack, kind).copy()
-        still = ground.still(rack, kind, month)
-        left = still[month] - still[month:]
-        gone[month:] = np.maximum(gone[month] + count - left, 0)
-        self._removed[rack, kind] = gone
-        stays = ground.hosts[:, rack : rack + 1].copy()
-        for other in range(stays.shape[2]):
-            stays[:, 0, other] -= self._gone(rack, other)
-        self._free_w, self._free_u = self._free_w.copy(), self._free_u.copy()
-        self._free_w[:, [rack]], self._free_u[:, [rack]] = ground.free(np.array([rack]), stays)
-
     def hosts(self, month: int) -> IntArray:
         """Return the hosts that stand at each site by kind, int64[sites, K]. [-]"""
         total: IntArray = self._ground.site_hosts[month] + self._site_racked
-        for (rack, kind), gone in self._removed.items():
-            total[self._ground.snapshot.rack_site[rack], kind] -= gone[month]
         return total
 
     def power_w(self, month: int) -> FloatArray:

@@ -29,6 +29,7 @@ function themeConfig() {
     style: {
       "marker-rule": { color: colour("bad") },
       "marker-text": { color: colour("bad"), font, fontSize: 12, fontWeight: 600 },
+      "value-text": { color: text, font, fontSize: 12 },
     },
   };
 }

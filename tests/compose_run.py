@@ -197,10 +197,10 @@ def deployment_try(deployment, say):
     deployment.finish("web", "python", "manage.py", "demo_load")
     answer = deployment.finish("web", "python", "manage.py", "run_scenario", "migration", "--wait", "--json")
     run = json.loads(answer)
-    moves = run["result"]["moves"]
-    if run["status"] != "done" or not moves:
+    waves = run["result"]["plan"]["waves"]
+    if run["status"] != "done" or not waves:
         raise ComposeError(f"the migration run did not move anything: {answer[:500]}")
-    say(f"run {run['run']} is done with {len(moves)} moves: {run['result']['fleet']['sentence']}")
+    say(f"run {run['run']} is done with {len(waves)} waves: {run['result']['fleet']['sentence']}")
     deployment.stop()
     say("stopped cleanly")
 

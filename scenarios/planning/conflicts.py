@@ -41,7 +41,10 @@ WORDS = {
 
 
 def conflict_find(program: MigrationProgram, *, should_stop: Stop = never) -> tuple[ConflictRow, ...]:
-    """Return the smallest set of requirements that conflict; empty if the program has a point after all."""
+    """Return the smallest set of requirements that conflict.
+
+    Empty if none is found: the program has a point after all, or the time did not do.
+    """
     frozen, problem = program.frozen, program.problem
     may = frozenset(at for at, one in enumerate(frozen.requirements) if one.kind not in ALWAYS)
     relaxed = broken_least(frozen, problem, may, relaxed=True, should_stop=should_stop) is None
@@ -60,6 +63,8 @@ def broken_least(
     program: Frozen, problem: PlanProblem, chosen: frozenset[int], *, relaxed: bool, should_stop: Stop = never
 ) -> frozenset[int] | None:
     """Return the requirements that are broken, as little as can be, when those chosen are kept; None if they cannot be.
+
+    None of them is named where the clock ended the search for them.
 
     Parameters
     ----------
@@ -83,6 +88,8 @@ def broken_least(
     solved = solve(elastic, cost, options, relaxed=relaxed, should_stop=should_stop)
     if solved.is_infeasible:
         return None
+    if solved.values is None and solved.by_clock:
+        return frozenset()
     broken = solved.point[columns : columns + len(loose)] + solved.point[columns + len(loose) :]
     return frozenset(program.row_requirement[loose[broken > BROKEN_RATIO * size]].tolist())
 

@@ -63,7 +63,9 @@ def plan_migration(
         if not found.is_infeasible:
             return MigrationAnswer(status=NO_PLAN, solver=note)
         on_stage("conflict")
-        return MigrationAnswer(status=INFEASIBLE, solver=note, conflict=conflict_find(program, should_stop=should_stop))
+        conflict = conflict_find(program, should_stop=should_stop)
+        note = replace(note, stopped_by_clock=note.stopped_by_clock or not conflict)
+        return MigrationAnswer(status=INFEASIBLE, solver=note, conflict=conflict)
     on_stage("account")
     polished = polish(program, found.values, extra=extra, should_stop=should_stop)
     objective = polished.objective + program.constant

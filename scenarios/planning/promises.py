@@ -173,7 +173,9 @@ def promise_draws(
     return PromisePart(draws.start, draws.stop, holds, figures)
 
 
-def promise_tornado(problem: PlanProblem, answer: MigrationAnswer, ask: PromiseAsk) -> tuple[SwingRow, ...]:
+def promise_tornado(
+    problem: PlanProblem, answer: MigrationAnswer, ask: PromiseAsk, *, on_progress: Progress | None = None
+) -> tuple[SwingRow, ...]:
     """Return what every input does alone at its P10 and P90, the one that moves the objective most first.
 
     Inputs that are certain are left out.
@@ -181,8 +183,10 @@ def promise_tornado(problem: PlanProblem, answer: MigrationAnswer, ask: PromiseA
     judge = _Judge(problem, answer, ask)
     middle = judge.futures.expected()
     before = judge.figures(middle, judge.dispatch.loads(middle))
-    rows = []
-    for name, low, high in judge.inputs():
+    rows, inputs = [], list(judge.inputs())
+    for at, (name, low, high) in enumerate(inputs):
+        if on_progress:
+            on_progress(at / len(inputs), f"tornado: {name}")
         ends = []
         for deviates in (low, high):
             future = judge.futures.at(deviates)

@@ -367,15 +367,22 @@ def test_of_a_result_the_sites_elsewhere_are_left_out(world, northern):
     [
         {"regions": [{"slug": "north"}, {"slug": "south"}]},
         {"services": [{"slug": "north-0-chat", "region": "south"}]},
-        {"moves": [{"region": "south"}]},
-        {"new": {"deep": [{"site": "south-0-dc"}]}},
+        {"plan": {"waves": [{"region": "south"}]}},
+        {"plan": {"promises": {"rows": [{"promise": "demand", "region": "south"}]}}},
+        {"plan": {"replay": {"services": [{"region": "north", "kinds": [{"site": "south-0-dc"}]}]}}},
         {"scope": {"sites": ["south-0-dc"]}},
     ],
-    ids=["region", "service that moved", "move", "site inside", "list of sites"],
+    ids=["region", "service that moved", "wave", "promise", "site of a replay", "list of sites"],
 )
 def test_a_result_that_names_another_place_is_not_shown(world, northern, change):
     run = answer(question(["north-0-chat"]), ["north-0-chat"], result={**RESULT, **change})
     assert_problem(northern.get(f"/api/v1/runs/{run.pk}/result/"), 404)
+
+
+def test_rows_about_all_regions_and_sites_asked_about_name_none(world, northern):
+    plan = {"promises": {"rows": [{"region": ""}]}, "replay": {"services": [{"kinds": [{"site": ""}]}]}}
+    run = answer(question(["north-0-chat"]), ["north-0-chat"], result={**RESULT, "plan": plan})
+    assert northern.get(f"/api/v1/runs/{run.pk}/result/").json()["plan"] == plan
 
 
 def test_a_report_is_shown_if_all_of_its_result_is(world, northern):

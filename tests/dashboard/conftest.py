@@ -84,7 +84,8 @@ def migration_run(fleet):
     ppu = fleet["kinds"][1]
     for at in range(2):
         Host.objects.create(slug=f"own-{at}", host_type=ppu, rack=fleet["racks"][1])
-    return run_make(scenario_make("migration"))
+    floor = {"ratio": 0.3, "month": "2027-04"}
+    return run_make(scenario_make("migration", params={"pareto_points": 2, "floors": [floor]}))
 
 
 @pytest.fixture

@@ -6,8 +6,9 @@ import pytest
 
 from dashboard import presenters
 from dashboard.capacity_charts import add_chart, tiers_chart
-from dashboard.charts import charts_of
+from dashboard.charts import charts_of, charts_overview
 from scenarios.result_tables import tables_of
+from tests.dashboard.conftest import run_make, scenario_make
 
 
 def points_of(spec):
@@ -66,8 +67,25 @@ def test_gpus_and_homegrown_hosts_differ_by_word_and_by_fill(migration_run):
     fill = racked.spec["encoding"]["fillOpacity"]
     assert fill["scale"]["domain"] == ["GPU", "homegrown"]
     assert fill["scale"]["range"][0] < fill["scale"]["range"][1]
-    assert racked.table.rows[0]["h20-8x"] == 6
-    assert racked.table.rows[0]["ppu-16x"] == 2
+    stand = {row["kind"]: row["kept"] for row in migration_run.result["plan"]["hosts"] if row["month"] == "2027-01"}
+    assert {kind: racked.table.rows[0][kind] for kind in stand} == stand
+    assert stand.keys() == {"h20-8x", "ppu-16x"}
+
+
+def test_a_plan_is_drawn_with_how_likely_it_holds_what_drives_it_and_its_peak_hours(migration_run):
+    charts = {chart.name: chart for chart in charts_of(migration_run.result)}
+    plan = migration_run.result["plan"]
+    assert {"waves", "serving", "racked", "homegrown-share", "promises", "tornado", "attainment"} <= charts.keys()
+    assert [row["promise"] for row in charts["promises"].table.rows][-1] == "all together"
+    assert plan["promises"]["sentence"] in charts["promises"].sentence
+    assert charts["tornado"].table.rows[0]["input"] == plan["promises"]["tornado"][0]["input"]
+    assert [row["month"] for row in charts["attainment"].table.rows] == ["2027-04"]
+
+
+def test_a_migration_without_a_plan_has_no_charts(fleet):
+    params = {"pareto_points": 0, "floors": [{"ratio": 1.0, "month": "2027-01"}]}
+    result = run_make(scenario_make("migration", params=params)).result
+    assert charts_of(result) == charts_overview(result) == []
 
 
 def test_available_and_demanded_differ_by_dash_and_not_by_colour_alone(capacity_run):

@@ -18,6 +18,7 @@ from fleet.models import Delivery, Host, Region
 from fleet.services import row_save
 from scenarios import services
 from scenarios.models import Report, Run, RunStep, Scenario, Schedule, Trace
+from scenarios.reports import report_build
 from scenarios.services import run_submit
 from tests.dashboard.conftest import fleet_grow, run_make, scenario_make
 from tests.runs import run_work
@@ -167,6 +168,32 @@ def test_overview_answers_whether_we_are_fine(pages, capacity_run, migration_run
     assert "North" in page
     assert "Zhangbei 1" in page
     assert page.count("data-spec=") == 2
+
+
+@pytest.mark.parametrize("month", ["2027-01", "2027-04"])
+def test_pages_show_a_migration_without_a_plan_and_why(pages, fleet, month):
+    floor = {"ratio": 1.0, "month": month}
+    run = run_make(scenario_make("migration", params={"pareto_points": 0, "floors": [floor]}))
+    for path in (reverse("dashboard:overview"), reverse("dashboard:run", args=[run.pk])):
+        assert "There is no plan. These cannot all be kept" in text_of(pages.get(path))
+    assert "There is no plan." in report_build(run).html
+
+
+def test_an_answer_of_an_earlier_release_is_still_shown(pages, migration_run):
+    result = migration_run.result
+    band = {"p10": 0.1, "p50": 0.2, "p90": 0.3}
+    periods = [{"month": month, "homegrown_token_ratio": band} for month in result["months"]]
+    earlier = {name: value for name, value in result["plan"].items() if name not in {"promises", "replay", "left"}}
+    places = {
+        "fleet": {**result["fleet"], "periods": periods},
+        "regions": [{**result["regions"][0], "periods": periods}],
+    }
+    for plan in ({"plan": earlier}, {}):
+        kept = {name: value for name, value in result.items() if name != "plan"}
+        Run.objects.filter(pk=migration_run.pk).update(result={**kept, **places, **plan})
+        assert "20.0 (10.0 to 30.0) %" in text_of(pages.get(reverse("dashboard:overview")))
+        page = text_of(pages.get(reverse("dashboard:run", args=[migration_run.pk])))
+        assert result["fleet"]["sentence"] in page or result["plan"]["sentence"] in page
 
 
 def test_overview_marks_an_answer_as_stale_once_the_fleet_has_changed(pages, capacity_run):

@@ -68,7 +68,8 @@ def test_the_demo_shows_what_it_promises(monkeypatch):
     monkeypatch.setattr(engine, "RATED_MOST", 0)  # by formula: by simulation they take half a minute
     assert demo_load(START)
     assert not demo_load(START)
-    capacity, migration = (compute(Scenario.objects.get(kind=kind), draws=8) for kind in ("capacity", "migration"))
+    params = {"capacity": {}, "migration": {"pareto_points": 0}}
+    capacity, migration = (compute(Scenario.objects.get(kind=k), draws=8, params=p) for k, p in params.items())
     assert len(capacity["regions"]) == 2
     assert len(capacity["sites"]) == 4
     assert len(capacity["kinds"]) >= 6
@@ -77,10 +78,15 @@ def test_the_demo_shows_what_it_promises(monkeypatch):
     bindings = {site["slug"]: site["periods"][12]["binding"] for site in capacity["sites"]}
     assert set(bindings.values()) == {"chips", "rack_power"}
     assert capacity["fleet"]["run_out"]["p50"] is not None
-    left = {row["service"]: row["reason"] for region in migration["regions"] for row in region["left"]}
-    assert left["tenant-cuda"].startswith("may not move")
+    left = {row["service"]: row["reason"] for row in migration["plan"]["left"]}
+    assert left["tenant-cuda"] == "may not move"
     assert migration["fleet"]["first_move_month"] < migration["fleet"]["last_move_month"]
-    assert migration["fleet"]["periods"][-1]["homegrown_token_ratio"]["p50"] > 0.3
+    assert migration["fleet"]["periods"][-1]["homegrown_token_ratio"] > 0.3
+    assert [len(region["periods"]) for region in migration["regions"]] == [24, 24]
+    assert migration["plan"]["promises"]["draws"] == 8
+    replay = migration["plan"]["replay"]
+    assert {row["month"] for row in replay["services"]} == {row["month"] for row in migration["plan"]["waves"]}
+    assert replay["left_out"] == []
 
 
 def test_the_demo_can_be_removed_and_takes_nothing_else_with_it(scenario):

@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from scipy.optimize import linprog
 
-from scenarios.placement import THETA_MOST, LightestHosts, ServedShare
+from scenarios.placement import THETA_MOST, ServedShare
 
 rates = arrays(np.float64, (3, 2), elements=st.sampled_from([0.0, 0.0, 500.0, 1000.0, 2500.0]))
 demands = arrays(np.float64, 3, elements=st.sampled_from([0.0, 800.0, 5000.0, 12000.0]))
@@ -62,31 +62,3 @@ def test_a_service_that_runs_nowhere_leaves_nothing_to_share():
         rate_tok_s=np.array([[1000.0], [0.0]]), demand_tok_s=np.array([1.0, 1.0]), hosts=np.array([9.0])
     )
     assert theta == 0.0
-
-
-@given(rates, demands, counts)
-def test_lightest_hosts_serve_all_they_can_and_stay_within_what_there_is(rate, demand, hosts):
-    weight = np.array([5.0, 9.0])
-    load, unserved = LightestHosts(3, weight).place(rate_tok_s=rate, demand_tok_s=demand, hosts=hosts)
-    assert (load >= 0).all()
-    assert (load.sum(axis=0) <= hosts + 1e-7).all()
-    assert (load[rate == 0] == 0).all()
-    np.testing.assert_allclose((load * rate).sum(axis=1) + unserved, demand, rtol=1e-6, atol=1e-3)
-    if ServedShare(3, 2).theta(rate_tok_s=rate, demand_tok_s=demand, hosts=hosts) >= 1:
-        assert unserved.sum() == pytest.approx(0, abs=1e-3)
-
-
-def test_the_lighter_kind_is_filled_first():
-    load, unserved = LightestHosts(1, np.array([5.0, 4.0])).place(
-        rate_tok_s=np.array([[1000.0, 1000.0]]), demand_tok_s=np.array([3000.0]), hosts=np.array([9.0, 2.0])
-    )
-    np.testing.assert_allclose(load, [[1.0, 2.0]])
-    assert unserved.sum() == 0
-
-
-def test_what_no_host_can_take_is_unserved():
-    load, unserved = LightestHosts(2, np.array([1.0])).place(
-        rate_tok_s=np.array([[1000.0], [0.0]]), demand_tok_s=np.array([5000.0, 70.0]), hosts=np.array([3.0])
-    )
-    np.testing.assert_allclose(load, [[3.0], [0.0]])
-    np.testing.assert_allclose(unserved, [2000.0, 70.0])

@@ -110,7 +110,7 @@ def test_a_trace_is_answered_through_a_worker_and_a_dead_broker_is_told(ground, 
 
     moved = run_scenario(ground, "migration", *options[2:], "--wait")
     assert moved.returncode == 0, moved.stderr
-    assert "GPU" in moved.stdout.splitlines()[0]
+    assert "All promises" in moved.stdout.splitlines()[0]
 
     again = run_scenario(ground, "migration", *options[2:], "--wait")
     reused, *rest = again.stdout.splitlines()

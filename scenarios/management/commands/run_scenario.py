@@ -43,7 +43,7 @@ class Command(BaseCommand):
             type=Path,
             help="JSON or TOML file with what a migration takes besides: waves, floors, prices; docs/models/plan.md",
         )
-        parser.add_argument("--draws", type=int, default=32, help="futures drawn for the bands [-]")
+        parser.add_argument("--draws", type=int, default=200, help="futures drawn for bands and promises [-]")
         parser.add_argument("--seed", type=int, default=1, help="seed of the draws")
         parser.add_argument(
             "--recompute", action="store_true", help="compute even if the same question was answered before"

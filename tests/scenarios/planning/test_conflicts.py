@@ -2,10 +2,12 @@
 
 from itertools import combinations
 
+from scenarios.planning import conflicts
 from scenarios.planning.conflicts import broken_least, conflict_find
 from scenarios.planning.migration import plan_migration
 from scenarios.planning.migration_program import MigrationProgram
 from scenarios.planning.problem import problem_read
+from scenarios.planning.solver import Solved
 
 
 def question(**more):
@@ -84,3 +86,12 @@ def test_the_set_found_is_a_smallest_one():
     for size in range(len(found)):
         for chosen in combinations(free, size):
             assert broken_least(program.frozen, problem, frozenset(chosen), relaxed=False) is not None
+
+
+def test_a_search_that_the_clock_ends_names_no_conflict_and_says_so(monkeypatch):
+    def late(*_program, **_options):
+        return Solved(None, 0.0, 0.0, is_proven=False, is_infeasible=False, by_clock=True, nodes=0, status="Time limit")
+
+    monkeypatch.setattr(conflicts, "solve", late)
+    answer = plan_migration(question(floors=[{"ratio": 0.5, "period": 2}]))
+    assert (answer.status, answer.conflict, answer.solver.stopped_by_clock) == ("infeasible", (), True)
