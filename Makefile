@@ -28,7 +28,7 @@ install: $(VENV)/.kernels-built static/vendor/vega.js ## virtual environment, re
 
 .PHONY: test
 test: install $(VENV)/.test-installed ## install what the tests need and run them all
-	@$(BIN) -m pytest --numprocesses $(TEST_PROCESSES) --maxprocesses 4 --dist loadfile $(PYTEST_ARGS)
+	@$(BIN) -m pytest --numprocesses $(TEST_PROCESSES) --maxprocesses 4 --dist loadfile --no-loadscope-reorder $(PYTEST_ARGS)
 
 .PHONY: check
 check: install $(VENV)/.test-installed ## format, lint, types, arrows, migrations, OpenAPI drift, templates, security

@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import cached_property
 from typing import Any
 
+from django.core.exceptions import ValidationError
 from django.db.models import Model, Q
 from drf_spectacular.extensions import OpenApiSerializerFieldExtension
 from drf_spectacular.utils import extend_schema_field
@@ -18,6 +19,7 @@ from fleet import services as fleet_services
 from fleet.access import entry_of, is_shown, region_limit
 from fleet.inventory import key_paths
 from scenarios.calibrations import calibration_current
+from scenarios.event_checks import check_event
 from scenarios.models import Report, Run, Scenario, Schedule, StoredRating, Trace
 from scenarios.rating_store import EXCHANGE_MOST, MIX, TPOT_P95_S, TTFT_P95_S, phase_shown, rating_is_current
 from scenarios.schedules import schedule_next, schedule_save
@@ -234,7 +236,8 @@ class ScenarioSerializer(RowSerializer):
     params = serializers.DictField(
         required=False,
         help_text="What a migration takes besides: waves, floors, offers, prices and more, each with a default; "
-        "docs/models/plan.md lists them with their units.",
+        "docs/models/plan.md lists them with their units. An outage and an event take these and what happens: "
+        "docs/models/events.md.",
     )
     owner = serializers.SlugRelatedField[Any](
         slug_field="username", read_only=True, allow_null=True, help_text="Who made it."
@@ -261,7 +264,17 @@ class ScenarioSerializer(RowSerializer):
                 raise serializers.ValidationError(
                     {"services": [f"{what}; there are: {', '.join(known[:20]) or 'none'}."]}
                 )
+            self._check_event(values)
         return values
+
+    def _check_event(self, values: dict[str, Any]) -> None:
+        """What an outage or an event names lies where the account sees it; `scenario_save` checks what is left."""
+        names = ("kind", "params", "starts_on", "ends_on")
+        asked: dict[str, Any] = {name: values.get(name, getattr(self.instance, name, {})) for name in names}
+        try:
+            check_event(**asked, account=self.context["request"].user)
+        except ValidationError as error:
+            raise serializers.ValidationError(error.message_dict) from error
 
 
 class ScheduleSerializer(RowSerializer):

@@ -146,7 +146,7 @@ def tiers_chart(region: Mapping[str, Any]) -> Chart | None:
     legend = alt.Legend(title=None, symbolType="stroke", symbolSize=260, symbolStrokeWidth=2.2)
     lines = (
         alt.Chart(inline_data(rows))
-        .mark_line(strokeWidth=2.2, point={"size": 22})
+        .mark_line(strokeWidth=2.2, point={"size": 24, "strokeWidth": 0})
         .encode(
             x=months_axis(),
             y=alt.Y(
@@ -155,7 +155,7 @@ def tiers_chart(region: Mapping[str, Any]) -> Chart | None:
                 scale=alt.Scale(type="symlog", constant=0.5),
                 axis=alt.Axis(format=".0%", tickCount=6),
             ),
-            stroke=alt.Stroke("tier:N", legend=legend, scale=scale, sort=names),
+            color=alt.Color("tier:N", legend=legend, scale=scale, sort=names),
             strokeDash=alt.StrokeDash("tier:N", legend=legend, scale=alt.Scale(domain=names, range=DASHES), sort=names),
             tooltip=[
                 alt.Tooltip("tier:N", title="Tier"),

@@ -8,6 +8,7 @@ import altair as alt
 
 from dashboard.capacity_charts import capacity_chart, capacity_charts
 from dashboard.chart_parts import Chart, chart_finished, inline_data
+from dashboard.event_charts import event_charts
 from dashboard.plan_charts import plan_charts
 from dashboard.plan_kind_charts import share_chart
 from dashboard.presenters import quantity_text
@@ -18,6 +19,8 @@ def charts_of(result: Mapping[str, Any]) -> list[Chart]:
     """Return the charts of a finished run, the most asked for first."""
     if result["kind"] == "capacity":
         return capacity_charts(result)
+    if result.get("incident"):
+        return event_charts(result)
     return plan_charts(result["plan"]) if result.get("plan") else []
 
 

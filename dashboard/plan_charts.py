@@ -139,7 +139,7 @@ def _front(plan: Mapping[str, Any]) -> Chart | None:
         alt.Chart(inline_data(points))
         .mark_line(point=True)
         .encode(
-            x=alt.X("share:Q", title="homegrown share of tokens, last month", axis=alt.Axis(format=".0%")),
+            x=alt.X("share:Q", title="homegrown share of the tokens demanded, last month", axis=alt.Axis(format=".0%")),
             y=alt.Y("cost:Q", title=f"M {plan['currency']}", scale=alt.Scale(zero=False)),
             tooltip=[
                 alt.Tooltip("share:Q", title="Share", format=".1%"),

@@ -54,7 +54,7 @@ def share_chart(plan: Mapping[str, Any]) -> Chart | None:
     )
     first, last = rows[0], rows[-1]
     sentence = (
-        f"Homegrown chips serve {quantity_text(first[SHARE], 'ratio')} of the tokens in {first['month']} and "
+        f"Homegrown chips serve {quantity_text(first[SHARE], 'ratio')} of the tokens served in {first['month']} and "
         f"{quantity_text(last[SHARE], 'ratio')} in {last['month']}; expected future, planned."
     )
     line = (
@@ -68,7 +68,7 @@ def share_chart(plan: Mapping[str, Any]) -> Chart | None:
     )
     return Chart(
         name=table.name,
-        title="Share of tokens on homegrown chips",
+        title="Share of the tokens served on homegrown chips",
         sentence=sentence,
         spec=chart_finished(line, description=sentence),
         table=table,

@@ -309,7 +309,8 @@ def _scenario_store(request: SignedInRequest, form: ScenarioForm, found: Scenari
         if trace is not None:
             edited.trace, _ = trace_keep(trace)
         # a form without a version is no form of ours: version 0 matches no row
-        return scenario_save(edited, version=form.cleaned_data["version"] or 0 if found else None)
+        version = form.cleaned_data["version"] or 0 if found else None
+        return scenario_save(edited, version=version, account=request.user)
 
 
 @login_required

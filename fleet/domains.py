@@ -80,16 +80,8 @@ def blast_radius(snapshot: FleetSnapshot, day: date, *, tree: str, node: str) ->
     UnknownNodeError
         Naming what there is not.
     """
-    racks, on_it = (np.zeros(len(snapshot.rack_slugs), dtype=bool) for _ in range(2))
-    if tree in TREES:
-        racks, on_it = _dark(snapshot, day, tree, node)
-        hosts = racks[snapshot.host_rack]
-    elif tree in {"host", "scale-up-domain"}:
-        hosts = _hosts_of(snapshot, tree, node)
-    else:
-        racks = racks_of_place(snapshot, tree, node)
-        hosts = racks[snapshot.host_rack]
-    hosts = hosts & snapshot.hosts_here(day)
+    reached = reach(snapshot, day, tree=tree, node=node)
+    racks, on_it, hosts = reached.racks, reached.racks_below, reached.hosts & snapshot.hosts_here(day)
     serving = snapshot.hosts_serving(day)
     before = replicas_serving(snapshot, day, serving)
     lost = before - replicas_serving(snapshot, day, serving & ~hosts)
@@ -103,6 +95,34 @@ def blast_radius(snapshot: FleetSnapshot, day: date, *, tree: str, node: str) ->
         replicas_lost=lost,
         tiers=_tiers(snapshot, before, lost),
     )
+
+
+@dataclass(frozen=True, eq=False)
+class Reach:
+    """What a node reaches on a day, whoever stands there: racks that go dark or are inside, those that hang on it at
+    all, each bool[R], and hosts, bool[H]."""
+
+    racks: BoolArray
+    racks_below: BoolArray
+    hosts: BoolArray
+
+
+def reach(snapshot: FleetSnapshot, day: date, *, tree: str, node: str) -> Reach:
+    """Return what is lost on a day with one node of a tree, or with a place.
+
+    Raises
+    ------
+    UnknownNodeError
+        Naming what there is not.
+    """
+    racks, on_it = (np.zeros(len(snapshot.rack_slugs), dtype=bool) for _ in range(2))
+    if tree in {"host", "scale-up-domain"}:
+        return Reach(racks, on_it, _hosts_of(snapshot, tree, node))
+    if tree in TREES:
+        racks, on_it = _dark(snapshot, day, tree, node)
+    else:
+        racks = racks_of_place(snapshot, tree, node)
+    return Reach(racks, on_it, racks[snapshot.host_rack])
 
 
 def replicas_serving(snapshot: FleetSnapshot, day: date, serving: BoolArray) -> IntArray:

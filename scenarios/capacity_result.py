@@ -292,7 +292,8 @@ class _Rows:
         if not row.unserved.p90:
             return ""
         low, middle, high = (tokens_text(one) for one in (row.unserved.p10, row.unserved.p50, row.unserved.p90))
-        return f"If nothing is done {middle} ({low} to {high}) go unserved by {self.months[-1]}."
+        what = f"{middle} ({low} to {high}) go unserved by {self.months[-1]}"
+        return f"If nothing is done, services of a tier cut alike, {what}."
 
     def _tiers_text(self, slug: str, tiers: Sequence[str]) -> str:
         if len(tiers) < 2:

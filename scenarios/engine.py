@@ -5,13 +5,11 @@ The database is read by the first step of a run alone: what the others work on i
 
 import hashlib
 import json
-import math
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from datetime import date
 from functools import lru_cache
 from importlib.metadata import version
-from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -27,6 +25,9 @@ from scenarios.capacity_stages import Asked, capacity_stages
 from scenarios.capacity_words import capacity_assumptions
 from scenarios.demand import month_first, month_label, months_list
 from scenarios.demands import demand_fans
+from scenarios.event_questions import EVENT_KINDS, event_params, event_question, event_snapshot
+from scenarios.event_reading import EventQuestion
+from scenarios.event_stages import event_answer, event_stages
 from scenarios.models import Scenario, Trace
 from scenarios.pipelines import (
     Kept,
@@ -64,15 +65,9 @@ from scenarios.scopes import check_problem
 
 ENGINE_VERSION = "0.3.0"
 
-DRAWS_MOST = 25
-"""Draws of one step at most: of a small fleet they take a fraction of a second."""
-
 RATED_MOST = 300
 """Ratings that a run computes by simulation before it plans, about half a minute; of more it takes the estimates, and
 has them computed behind."""
-
-STEP_CELLS = 5_000_000
-"""Racks times months times draws of one step, about: some two seconds of a fleet of a million cards."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,6 +137,7 @@ class Prepared:
     problem: Problem
     frame: Mapping[str, Any]
     plan: PlanQuestion
+    event: EventQuestion | None = None
 
 
 def run_compute(values: Values, *, on_progress: Progress) -> dict[str, Any]:
@@ -156,18 +152,22 @@ def prepare(values: Values, _payload: Payload, _results: Results, context: StepC
     inputs = Inputs.from_dict(dict(values))
     context.report(0.0, "snapshot")
     with connection.execute_wrapper(_stopping(context)):
-        snapshot = snapshot_take(month_first(inputs.starts_on))  # the first month is judged on its first day too
+        standing = snapshot_take(month_first(inputs.starts_on))  # the first month is judged on its first day too
+        event_asked = event_params(inputs.kind, inputs.params)
+        months = months_list(inputs.starts_on, inputs.ends_on)
+        snapshot, services = event_snapshot(standing, event_asked, months, inputs.services)
+        asked = replace(inputs, services=services)
         trace = Trace.objects.defer("arrays").get(digest=inputs.trace_digest) if inputs.trace_digest else None
         facts, in_use = plan_facts(), engines_in_use()
         context.report(0.4, "ratings")
         trace_mix = TokenMix.from_dict(trace.mix) if trace else None
-        problem, table = problem_build(inputs, snapshot, trace_mix, in_use)
+        problem, table = problem_build(asked, snapshot, trace_mix, in_use)
         missing = table.missing(problem.in_scope)
         if missing and len(missing) <= RATED_MOST:
             for at, question in enumerate(missing.values()):
                 context.report(0.4 + 0.4 * at / len(missing), f"rating {at + 1} of {len(missing)}")
                 rating_get_or_compute(question)
-            problem, table = problem_build(inputs, snapshot, trace_mix, in_use)
+            problem, table = problem_build(asked, snapshot, trace_mix, in_use)
         else:
             ratings_ask(missing)  # the next run stands on them
         is_migration = inputs.kind == Scenario.Kind.MIGRATION
@@ -180,9 +180,10 @@ def prepare(values: Values, _payload: Payload, _results: Results, context: StepC
         if is_migration and params.replay:
             replay = replay_facts(problem, table, demand, trace_digest=inputs.trace_digest or "", split=params.split)
             plan = replace(plan, replay=replay)
+        event = event_question(problem, plan, event_asked) if event_asked else None
     context.report(0.9, "store")
-    frame = json.loads(json.dumps(result_frame(inputs, problem, table, trace)))
-    return Worked(value_pack(Prepared(problem, frame, plan)))
+    frame = json.loads(json.dumps(result_frame(inputs, problem, table, trace) | {"snapshot_digest": standing.digest}))
+    return Worked(value_pack(Prepared(problem, frame, plan, event)))
 
 
 def _stopping(context: StepContext) -> Callable[..., Any]:
@@ -204,15 +205,6 @@ def _prepared(kept: Kept) -> Prepared:
 def prepared_of(results: Results) -> Prepared:
     """Return what the first step has left."""
     return _prepared(results["prepare"][0])
-
-
-def draws_split(_values: Values, results: Results) -> list[Payload]:
-    """Split the draws evenly, into steps that take seconds."""
-    problem = prepared_of(results).problem
-    cells = max(1, len(problem.snapshot.rack_slugs) * len(problem.months))
-    steps = max(1, math.ceil(problem.draws / min(DRAWS_MOST, max(1, STEP_CELLS // cells))))
-    ends = [problem.draws * at // steps for at in range(steps + 1)]
-    return [{"first": first, "stop": stop} for first, stop in pairwise(ends)]
 
 
 def merge_migration(_values: Values, _payload: Payload, results: Results, _context: StepContext) -> Worked:
@@ -239,6 +231,18 @@ def _engines(facts: ReplayFacts) -> tuple[ServingCalibration | None, Workload | 
     return calibration, trace_read(facts.trace_digest)[0] if facts.trace_digest else None
 
 
+def _event_read(results: Results) -> EventQuestion:
+    event = prepared_of(results).event
+    if event is None:
+        raise ArithmeticError("the run has no question of an event")
+    return event
+
+
+def merge_event(_values: Values, _payload: Payload, results: Results, _context: StepContext) -> Worked:
+    """Put the worlds before and after side by side."""
+    return Worked(json_pack({**prepared_of(results).frame, **event_answer(_event_read(results), results)}))
+
+
 def question_digest(results: Results) -> str:
     """Return the digest of all that an answer follows from: what was put together, and the programs that compute."""
     libraries = [f"{name} {version(name)}" for name in LIBRARIES]
@@ -247,6 +251,15 @@ def question_digest(results: Results) -> str:
 
 
 LIBRARIES = ("highspy", "numpy", "scipy")
+
+EVENT_PIPELINE = Pipeline(
+    (
+        Stage("prepare", 0.15, one_step, prepare),
+        *event_stages(_event_read, share_ratio=0.8),
+        Stage("merge", 0.05, one_step, merge_event),
+    ),
+    question_digest,
+)
 
 PIPELINES: dict[str, Pipeline] = {
     Scenario.Kind.CAPACITY: Pipeline(
@@ -264,6 +277,8 @@ PIPELINES: dict[str, Pipeline] = {
         ),
         question_digest,
     ),
+    Scenario.Kind.OUTAGE: EVENT_PIPELINE,
+    Scenario.Kind.EVENT: EVENT_PIPELINE,
 }
 
 
@@ -355,6 +370,14 @@ def _assumptions(inputs: Inputs, trace: Trace | None, rates: list[str]) -> list[
     if inputs.kind == Scenario.Kind.CAPACITY:
         params = plain_read(CapacityParams, inputs.params, place="params")
         lines += capacity_assumptions(params, draws=inputs.draws, seed=inputs.seed)
+    if inputs.kind in EVENT_KINDS:
+        lines += [
+            "Figures are those of the expected future, in which every input takes its middle.",
+            "If nothing is done, deliveries are racked where there is room and traffic goes to any host that may serve "
+            "it. The best plans before and after keep copies, the way back and waves, each optimal within its gap; the "
+            "new one keeps hosts and openings of the one before until the month in which it happens, unless the "
+            "scenario says that it is foreseen.",
+        ]
     if trace:
         lines.append(
             f"The token mix of {trace.name} replaces the services' own; the output tokens per second demanded stay."

@@ -8,7 +8,7 @@ Values in, values out.
 
 import math
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, timedelta
 
@@ -38,6 +38,7 @@ from scenarios.planning.problem import (
     SiteValues,
     SolverValues,
     StandingValues,
+    UpValues,
     UseValues,
 )
 from scenarios.plans import BoolArray
@@ -126,6 +127,7 @@ def problem_of(snapshot: FleetSnapshot, question: Question) -> PlanProblem:
         services=tuple(ground.services()),
         rates=tuple(ground.rates()),
         standing=tuple(ground.standing()),
+        up=tuple(ground.up()),
         deliveries=tuple(ground.deliveries()),
         offers=tuple(ground.offers()),
         limits=tuple(ground.limits()),
@@ -230,11 +232,16 @@ class _Ground:
     def kinds(self) -> Iterator[KindValues]:
         """Return the host types with their money."""
         params, said = self._params, {one.kind: one for one in self._params.prices}
+        worthless = {k for _place, k, _months in self._bans({"use", "sell"})}  # who would buy what may not be used
         for at, kind in enumerate(self._snapshot.kinds):
             own = said.get(kind.slug)
             price = own.price if own else self._question.price.get(kind.slug, params.price_unknown)
             book = own.book_value if own and own.book_value is not None else BOOK_OF_PRICE * price
-            is_kept = bool(self._question.homegrown[at]) or self._banned("sell", kind.slug, "", self._months)
+            is_kept = (
+                bool(self._question.homegrown[at])
+                or at in worthless
+                or self._banned("sell", kind.slug, "", self._months)
+            )
             yield KindValues(
                 slug=kind.slug,
                 homegrown=bool(self._question.homegrown[at]),
@@ -329,13 +336,29 @@ class _Ground:
         for row in snapshot.retirements:
             if row.retire_on <= month:
                 self._take(counts, row.site, row.kind, row.quantity)
-        for policy in snapshot.policies:
-            ends_on = policy.ends_on or date.max
-            if policy.verb == "use" and policy.starts_on <= month < ends_on:
-                for at, place in enumerate(self.places):
-                    if policy.site in {"", place.site} and policy.region in {"", self._region(place.slug)}:
-                        counts[at, [kind.chip == policy.chip for kind in snapshot.kinds]] = 0
         return counts
+
+    def _bans(self, verbs: Collection[str]) -> Iterator[tuple[int, int, BoolArray]]:
+        """Yield place, kind and the months in which policy forbids one of some verbs there, bool[T]."""
+        for policy in self._snapshot.policies:
+            ends_on = policy.ends_on or date.max
+            months = np.array([policy.starts_on <= month < ends_on for month in self._months])
+            if policy.verb not in verbs or not months.any():
+                continue
+            for at, place in enumerate(self.places):
+                if policy.site in {"", place.site} and policy.region in {"", self._region(place.slug)}:
+                    yield from (
+                        (at, k, months) for k, kind in enumerate(self._snapshot.kinds) if kind.chip == policy.chip
+                    )
+
+    def up(self) -> Iterator[UpValues]:
+        """Return where hosts may not be used: they stay in their racks, and serve nothing."""
+        banned: dict[tuple[int, int], BoolArray] = {}
+        for at, k, months in self._bans({"use"}):
+            banned[at, k] = banned.get((at, k), np.zeros(len(months), dtype=bool)) | months
+        for (at, k), months in sorted(banned.items()):
+            kind = self._snapshot.kinds[k].slug
+            yield UpValues(self.places[at].slug, kind, tuple((1.0 - months).tolist()))
 
     def _take(self, counts: IntArray, site: str, kind: str, quantity: int) -> None:
         """Take hosts off the places of a site, the fullest first."""

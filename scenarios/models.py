@@ -101,6 +101,8 @@ class Scenario(Versioned):
     class Kind(models.TextChoices):
         CAPACITY = "capacity", "Capacity: how long does the fleet last?"
         MIGRATION = "migration", "Migration: when can services leave their GPUs?"
+        OUTAGE = "outage", "Outage: what if a part of the fleet is lost?"
+        EVENT = "event", "Event: what if a chip is banned, a supplier stops, demand jumps?"
 
     name = models.CharField(max_length=120)
     kind = models.CharField(max_length=12, choices=Kind.choices)

@@ -159,10 +159,10 @@ def _rates(problem: Problem, table: RatingTable, *, split: bool) -> dict[str, Ra
 def params_read(kind: str, params: Mapping[str, object]) -> MigrationParams:
     """Return the parameters of a kind of scenario as a plan takes them, money in the scenario's currency.
 
-    What a kind does not take besides is left at the default of a migration.
+    What a kind takes beyond them is left out, what it does not take is left at the default of a migration.
     """
     read: Any = plain_read(PARAMS[kind], params, place="params")
-    if not isinstance(read, MigrationParams):
+    if type(read) is not MigrationParams:
         taken = set(MigrationParams.__dataclass_fields__)
         read = MigrationParams(**{one.name: getattr(read, one.name) for one in fields(read) if one.name in taken})
     return params_in_currency(read, set(params))

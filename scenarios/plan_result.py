@@ -354,9 +354,9 @@ def _sentence(
         months = sorted(problem.periods[row.period] for row in answer.opened)
         several = f"{len(months)} openings from {months[0]} to {months[-1]} bring"
         text = several if len(months) > 1 else f"One opening in {months[0]} brings"
-        text += f" {share:.0%} of tokens to homegrown chips by {last}."
+        text += f" {share:.0%} of the tokens demanded to homegrown chips by {last}."
     else:
-        text = f"Nothing moves; {share:.0%} of tokens run on homegrown chips in {last}."
+        text = f"Nothing moves; {share:.0%} of the tokens demanded run on homegrown chips in {last}."
     text += f" The plan uses up {money / 1e6:,.1f} M {problem.currency} in money of {problem.periods[0]}"
     text += f", at most {answer.solver.gap_ratio or 0.0:.1%} more than the best possible."
     if first.short_mtok:

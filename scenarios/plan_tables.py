@@ -86,7 +86,7 @@ def _compared(plan: Mapping[str, Any], money: str) -> Table:
             Column("name", "Plan"),
             Column("objective", "Uses up, in money of the first month", money),
             Column("more", "More than this plan", money),
-            Column("homegrown_ratio", "Homegrown tokens at the end", "%", 1),
+            Column("homegrown_ratio", "Homegrown, of tokens demanded at the end", "%", 1),
             Column("short_mtok", "Unserved", "Mtok", 1),
             Column("waves", "Openings"),
             *(Column(f"item_{name}", f"{word}, difference", money) for name, word in ITEM_WORDS.items()),
@@ -119,7 +119,7 @@ def _shares(plan: Mapping[str, Any]) -> Table:
     fleet = {**plan, "figures": [row for row in plan["figures"] if row["scope"] == "fleet"]}
     return Table(
         name="plan-shares",
-        caption="Share of tokens on homegrown chips, by month",
+        caption="Share of the tokens served on homegrown chips, by month",
         columns=(Column("month", "Month"), *(Column(n, word, "%", 1) for n, word in SHARE_WORDS.items())),
         rows=_by_month(fleet, SHARE_WORDS),
     )

@@ -4,12 +4,15 @@ from collections.abc import Mapping
 from typing import Any
 
 from scenarios.capacity_tables import capacity_tables
+from scenarios.event_tables import event_tables
 from scenarios.plan_tables import plan_tables
 from scenarios.tables import Column, Table, band_columns, band_spread
 
 
 def tables_of(result: Mapping[str, Any]) -> list[Table]:
     """Return the tables of a finished run, the most asked for first."""
+    if result.get("incident"):
+        return [*event_tables(result), _ratings_table(result)]
     plan = plan_tables(result["plan"]) if result.get("plan") else []
     own = capacity_tables(result) if result["kind"] == "capacity" else []
     return [*plan, *own, _ratings_table(result)]

@@ -36,6 +36,11 @@ def check_problem(problem: Problem) -> None:
         raise ValueError("nothing to plan: the fleet has no site")
     if not problem.in_scope.any():
         raise ValueError("nothing to plan: no service in scope demands anything")
+    homes = {site.region for site in problem.snapshot.sites}
+    if not any(
+        s.region in homes for s, is_asked in zip(problem.snapshot.services, problem.in_scope, strict=True) if is_asked
+    ):
+        raise ValueError("nothing to plan: no region of the services in scope has a site")
     for service, is_asked in zip(problem.snapshot.services, problem.in_scope, strict=True):
         if is_asked and not service.demand_request_s > 0:
             raise ValueError(f"service {service.slug} is asked about, but demands nothing")

@@ -23,7 +23,10 @@ from fleet.selectors import snapshot_cached
 from fleet.snapshot import DAY_MIN, FleetSnapshot
 from scenarios.checks import DAY_FIRST, DAY_LAST
 from scenarios.demands import DemandView, demand_views
+from scenarios.event_checks import nodes_seen
+from scenarios.event_reading import names_of
 from scenarios.models import DemandHistory, ImportJob, Report, Run, Scenario, Schedule, Trace
+from scenarios.planning.params import CLIENT, NEW_MODEL, TREE
 from scenarios.queries import CapacityQuestion, capacity_answer, capacity_query, check_question
 from scenarios.ratings import engines_in_use
 
@@ -103,7 +106,7 @@ PARAMS_NAME = {
 def _params_within(rows: QuerySet[Rows], path: str, user: Account) -> QuerySet[Rows]:
     """Return the rows whose parameters name nothing that the account does not see."""
     naming = Q()
-    for name in PARAMS_NAME:
+    for name in (*PARAMS_NAME, *EVENT_NAMES):
         naming |= Q(**{f"{path}__{name}__isnull": False})
     known = {
         "region": set(regions_seen(user)),
@@ -111,8 +114,30 @@ def _params_within(rows: QuerySet[Rows], path: str, user: Account) -> QuerySet[R
         "service": set(services_seen(user)),
     }
     asked = rows.model._default_manager.filter(naming)  # all: `rows` may be part of another query
-    beyond = [pk for pk, params in asked.values_list("pk", path) if _names_beyond(params, known)]
+    named = list(asked.values_list("pk", path))
+    nodes = nodes_seen({node for _pk, params in named for node in _nodes(params)}, user)
+    beyond = [
+        pk
+        for pk, params in named
+        if _names_beyond(params, known) or _event_beyond(params, known) or not nodes.issuperset(_nodes(params))
+    ]
     return rows.exclude(pk__in=beyond) if beyond else rows
+
+
+EVENT_NAMES = ("node", "region", "subject")
+"""What the parameters of an outage or an event name."""
+
+
+def _nodes(params: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """Return the node that an outage names, with its tree."""
+    return [(params.get("tree", TREE), params["node"])] if params.get("node") else []
+
+
+def _event_beyond(params: Mapping[str, Any], known: Mapping[str, set[str]]) -> bool:
+    """Whether an event names a region or a service that is not known."""
+    region, event = params.get("region"), params.get("event")
+    services = names_of(params.get("subject") or "") if event in {CLIENT, NEW_MODEL} else []
+    return bool(region and region not in known["region"]) or not set(services) <= known["service"]
 
 
 def _names_beyond(params: Mapping[str, Any], known: Mapping[str, set[str]]) -> bool:

@@ -14,6 +14,7 @@ from accelerator import Workload, workload_parse
 from fleet.services import row_save
 from scenarios.checks import check_scenario
 from scenarios.engine import ENGINE_VERSION, Inputs
+from scenarios.event_checks import Account, check_event
 from scenarios.models import Run, Scenario, Schedule, SimulationPart, Trace
 from scenarios.steps import run_advance, run_end
 
@@ -59,16 +60,20 @@ def workload_store(workload: Workload, *, owner: User | None) -> Trace:
     return trace_keep(trace_of(workload, owner=owner))[0]
 
 
-def scenario_check(scenario: Scenario) -> None:
-    """Raise ValidationError, with every field at fault, if a scenario cannot be asked."""
+def scenario_check(scenario: Scenario, *, account: Account = None) -> None:
+    """Raise ValidationError, with every field at fault, if a scenario cannot be asked.
+
+    What `account` may not see is as if it were not there.
+    """
     fields = ("kind", "starts_on", "ends_on", "services", "params")
     check_scenario({name: getattr(scenario, name) for name in fields})
+    check_event(scenario.kind, scenario.params, scenario.starts_on, scenario.ends_on, account)
     scenario.full_clean()
 
 
-def scenario_save(scenario: Scenario, *, version: int | None = None) -> Scenario:
+def scenario_save(scenario: Scenario, *, version: int | None = None, account: Account = None) -> Scenario:
     """Check and save a scenario. With `version`, only if nobody has edited it since."""
-    scenario_check(scenario)
+    scenario_check(scenario, account=account)
     return row_save(scenario, version=version)
 
 

@@ -1,24 +1,13 @@
 """Racks through the months: what stands, what arrives, what finds no rack. Values in, values out."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from datetime import date
 
 import numpy as np
 
-from fleet.fits import POWER, UNITS, hosts_fit, stops
+from fleet.fits import hosts_fit
 from fleet.snapshot import FleetSnapshot, FloatArray, IntArray
 from scenarios.futures import Future
-from scenarios.plans import CHIPS
-
-
-@dataclass(frozen=True, slots=True)
-class Bind:
-    """What stops the next host at a site: the constraint, the object, and a sentence for the reader."""
-
-    constraint: str
-    rack: str
-    sentence: str
 
 
 class Ground:
@@ -151,44 +140,3 @@ class Floor:
         """Return the hosts that stand at each site by kind, int64[sites, K]. [-]"""
         total: IntArray = self._ground.site_hosts[month] + self._site_racked
         return total
-
-    def power_w(self, month: int) -> FloatArray:
-        """Return the power to plan with at each site, float64[sites]. [W]"""
-        return self.hosts(month) @ self._ground.snapshot.kind_power_w
-
-    def binding(self, month: int, site: int) -> Bind:
-        """Return what stops the next host of the kind that waits, or else of the kind that the site mostly gets."""
-        snapshot, name = self._ground.snapshot, self._ground.snapshot.sites[site].name
-        racks = self._ground.racks_of_site[site]
-        if not len(racks):
-            return Bind(UNITS, "", f"{name}: the site has no racks")
-        at = self._next_kind(month, site)
-        kind, waits = snapshot.kinds[at], int(self.waiting[site, at])
-        room = int(self.room(month, site, at).sum())
-        if room and not waits:
-            return Bind(
-                CHIPS,
-                "",
-                f"{name}: cabinets have power and height for {room} more {kind.slug}; no more have been delivered",
-            )
-        free_w, free_u = self.free(month, site)
-        first = stops(free_w=free_w, free_u=free_u, host_w=kind.power_w, host_u=kind.height_u)[0]
-        rack = snapshot.rack_slugs[int(racks[first.rack])]
-        short = (
-            f"{max(free_w[first.rack], 0) / 1000:.1f} kW free, {kind.power_w / 1000:.1f} kW needed"
-            if first.constraint == POWER
-            else f"{max(int(free_u[first.rack]), 0)} U free, {kind.height_u} U needed"
-        )
-        what = "power" if first.constraint == POWER else "height"
-        who = f"{waits} delivered {kind.slug} wait for" if waits else f"no rack takes another {kind.slug} for want of"
-        return Bind(first.constraint, rack, f"{name}: {who} rack {what}; the nearest rack {rack} has {short}")
-
-    def _next_kind(self, month: int, site: int) -> int:
-        """Return the kind whose next host is asked about: most waiting, else most ordered, else most standing."""
-        ordered = np.zeros_like(self.waiting[site])
-        ours = self._ground.delivery_site == site
-        np.add.at(ordered, self._ground.delivery_kind[ours], self._future.arrival_hosts[ours])
-        for counts in (self.waiting[site], ordered, self.hosts(month)[site]):
-            if counts.any():
-                return int(np.argmax(counts))
-        return 0

@@ -3,7 +3,7 @@ from django.db import migrations, models
 
 
 class Migration(migrations.Migration):
-    dependencies = [("scenarios", "0009_demand")]
+    dependencies = [("scenarios", "0010_outage_and_event")]
 
     operations = [
         migrations.AlterField(

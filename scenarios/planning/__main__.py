@@ -1,4 +1,4 @@
-"""`python -m scenarios.planning {migration,capacity} FILE.json`: plans for plain values, without a database."""
+"""`python -m scenarios.planning {migration,capacity,incident} FILE.json`: plans for plain values, no database."""
 
 import argparse
 import json
@@ -8,8 +8,17 @@ from pathlib import Path
 
 from scenarios.planning.capacity import plan_capacity
 from scenarios.planning.capacity_answer import ask_schema, capacity_schema
+from scenarios.planning.holding import Held
+from scenarios.planning.incident import Incident, incident_check, world_before
+from scenarios.planning.incident_answer import (
+    BEFORE,
+    incident_answer,
+    incident_answer_schema,
+    incident_schema,
+    plan_worlds,
+)
 from scenarios.planning.migration import plan_migration
-from scenarios.planning.plain import ProblemError, plain_of
+from scenarios.planning.plain import ProblemError, plain_of, plain_read
 from scenarios.planning.plan import MigrationAnswer, answer_schema
 from scenarios.planning.problem import PlanProblem, problem_read, problem_schema
 
@@ -19,6 +28,8 @@ SCHEMAS = {
     "migration-plan": answer_schema,
     "capacity-question": ask_schema,
     "capacity-plan": capacity_schema,
+    "incident": incident_schema,
+    "incident-answer": incident_answer_schema,
 }
 """Published in docs/schemas, by name."""
 
@@ -36,6 +47,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     lasts.add_argument("--seed", type=int, default=1, help="seed of the draws (default: %(default)s)")
     lasts.add_argument("--target-ratio", type=float, default=0.0, help="headroom to stay above [-]")
     lasts.add_argument("--lead-months", type=float, help="from order to service of what no offer names [month]")
+    happens = commands.add_parser("incident", help="what an incident changes, with the best plans, as JSON")
+    happens.add_argument("file", type=Path, help="problem as JSON, the same as for a migration")
+    happens.add_argument("incident", type=Path, help="what happens; docs/schemas/incident.json says what it holds")
+    happens.add_argument("--foreseen", action="store_true", help="the new plan knows of it from the first period on")
     write = commands.add_parser("schemas", help="write the JSON Schemas")
     write.add_argument("folder", type=Path)
     asked = parser.parse_args(arguments)
@@ -57,9 +72,26 @@ def main(arguments: Sequence[str] | None = None) -> int:
         )
         sys.stdout.write(json.dumps(plain_of(lasting), indent=1) + "\n")
         return 0
+    if asked.command == "incident":
+        return _incident(problem, asked.incident, foreseen=asked.foreseen)
     answer = plan_migration(problem)
     sys.stdout.write(json.dumps(answer.as_dict(), indent=1) + "\n" if asked.json else _text(problem, answer))
     return 0 if answer.is_plan else NO_PLAN
+
+
+def _incident(problem: PlanProblem, path: Path, *, foreseen: bool) -> int:
+    try:
+        incident = plain_read(Incident, json.loads(path.read_text()), place="incident")
+        incident_check(problem, incident)
+    except (OSError, ValueError) as error:
+        return _refuse(error)
+    before = plan_migration(world_before(problem, incident))
+    held = Held(before, incident.first) if before.is_plan and incident.first and not foreseen else None
+    worlds = plan_worlds(problem, incident, held)
+    plans = {name: before if name == BEFORE else plan_migration(world, held=held) for name, world in worlds.items()}
+    answer = incident_answer(problem, incident, plans, since=held.until if held else 0)
+    sys.stdout.write(json.dumps(answer.as_dict(), indent=1) + "\n")
+    return 0
 
 
 def schema_text(schema: object) -> str:

@@ -150,8 +150,9 @@ class Additions:
         return [at for at, site in enumerate(self._ground.site_of.tolist()) if sites[site].region == region.slug]
 
     def _with_added(self, region: Region) -> FloatArray:
-        added = self._added[self._places(region)].sum(axis=0)
-        return self._usable[region.slug] + (1 - self.problem.rules.reserve_ratio) * added[:, None]
+        places = self._places(region)
+        added = (self._added[places, :, None] * self._ground.up[places]).sum(axis=0)
+        return self._usable[region.slug] + (1 - self.problem.rules.reserve_ratio) * added
 
     def _cost(self, region: Region, place: int, kind: int, period: int) -> float:
         """Return the price of a host, and its energy and upkeep from a period on, discounted. [money]
@@ -213,8 +214,9 @@ class Additions:
         weight: list[FloatArray] = []
         usable = self._with_added(region)[:, period]
         rows = program.rows(Requirement("capacity", ""), len(usable), upper=usable)
-        for (_place, kind), column in hosts.items():
-            program.put(rows[kind], column, -(1 - self.problem.rules.reserve_ratio))
+        for (place, kind), column in hosts.items():
+            up = float(self._ground.up[place, kind, period])
+            program.put(rows[kind], column, -(1 - self.problem.rules.reserve_ratio) * up)
         for at, one in enumerate(region.commodities):
             wanted = asked.demand[at, period] * self._target
             if wanted <= 0:

@@ -50,6 +50,8 @@ class Ground:
     ----------
     standing : int64[P, K, T]
         Hosts that stand if nothing is done, by place, kind and period. [-]
+    up : float64[P, K, T]
+        Share of the hosts, new ones too, that can serve. [-]
     places_of : tuple of int64 arrays
         Places of every site.
     """
@@ -63,6 +65,9 @@ class Ground:
         self.standing = np.zeros((len(places), len(problem.kinds), count), dtype=np.int64)
         for row in problem.standing:
             self.standing[self.place_at[row.place], self.kind_at[row.kind]] = problem.at(row.hosts)
+        self.up: FloatArray = np.ones(self.standing.shape)
+        for (place, kind), ratio in problem.up_ratios.items():
+            self.up[self.place_at[place], self.kind_at[kind]] = ratio
         self.site_of = np.array([self.site_at[place.site] for place in places], dtype=np.int64)
         self.places_of = tuple(np.flatnonzero(self.site_of == at) for at in range(len(problem.sites)))
         left = np.array([problem.at(limit.limit) for limit in problem.limits]).reshape(len(problem.limits), count)

@@ -178,7 +178,7 @@ class _World:
 
     def usable(self, walked: Walked) -> dict[str, FloatArray]:
         """Return the hosts of every region that may be loaded, float64[K, T]. [-]"""
-        standing = (self.ground.standing + walked.new) * (1 - self.problem.rules.reserve_ratio)
+        standing = self.ground.up * (self.ground.standing + walked.new) * (1 - self.problem.rules.reserve_ratio)
         return {slug: standing[places].sum(axis=0) for slug, places in self._places.items()}
 
     def shares(self, future: Future, walked: Walked) -> Shares:
@@ -359,9 +359,9 @@ class _World:
                 yield HomelessRow(period=period, region=region.slug, service=slug)
 
     def _after_loss(self) -> Iterator[AfterLossRow]:
-        standing = self.ground.standing + self.walked.new
+        standing = self.ground.up * (self.ground.standing + self.walked.new)
         for region in self.regions:
-            left = survivors(self.ground, standing.astype(float), self._places[region.slug])
+            left = survivors(self.ground, standing, self._places[region.slug])
             left = least(left)
             found = {slug: region.shares(self.future, usable) for slug, usable in left.items()}
             for at, tier in enumerate(region.tiers):

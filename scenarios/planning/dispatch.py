@@ -207,7 +207,7 @@ class _Region:
         problem, services = self._plan.problem, self.services
         count = len(problem.periods)
         inside = np.concatenate(self._places)
-        standing = hosts[inside].sum(axis=0)  # [K, T]
+        standing = (self._plan.ground.up[inside] * hosts[inside]).sum(axis=0)  # [K, T]
         usable = standing * (1 - np.maximum(problem.rules.reserve_ratio, 1 - future.up_ratio))
         energy, demand = self._energy(hosts), future.demand_tok_s[services]
         mean = np.array([problem.services[at].mean_ratio for at in services])

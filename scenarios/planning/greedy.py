@@ -297,7 +297,7 @@ class _Rule:
         pair = place, self.ways[at].rate.kind
         usable = 1 - self.problem.rules.reserve_ratio
         until = max(opens_in, period + 1)
-        hosts = usable * self.hosts(pair)[period:until].min()
+        hosts = usable * (self.hosts(pair) * self.facts.up(*pair))[period:until].min()
         return max(0.0, float(hosts - self.copies[pair][period:until].max()) - self.month.filled.get(pair, 0.0))
 
     def _copy(self, at: int, period: int, opens_in: int) -> bool:
@@ -354,6 +354,7 @@ class _Rule:
                 for pair in pairs
                 if self.hosts(pair)[period] > 0
             ),
+            up=tuple(replace(row, ratio=(self.problem.at(row.ratio)[period],)) for row in self.problem.up),
             deliveries=(),
             offers=(),
             limits=(),

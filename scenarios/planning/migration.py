@@ -7,6 +7,7 @@ import numpy as np
 
 from scenarios.planning.accounts import answer_of
 from scenarios.planning.conflicts import conflict_find
+from scenarios.planning.holding import Held, frozen_held
 from scenarios.planning.memory import Memory
 from scenarios.planning.migration_program import MigrationProgram
 from scenarios.planning.plan import FEASIBLE, INFEASIBLE, NO_PLAN, OPTIMAL, MigrationAnswer, SolverNote
@@ -24,6 +25,7 @@ def plan_migration(
     problem: PlanProblem,
     *,
     memory: Memory | None = None,
+    held: Held | None = None,
     should_stop: Stop = never,
     on_stage: Callable[[str], None] = lambda _stage: None,
 ) -> MigrationAnswer:
@@ -37,6 +39,8 @@ def plan_migration(
         The question.
     memory : Memory, optional
         Stages that an earlier call for the same problem has finished; it gets those that this one finishes.
+    held : Held, optional
+        A plan whose decisions before a period are kept.
     should_stop : callable, optional
         Asked now and then whether nobody wants the answer any more.
     on_stage : callable, optional
@@ -57,6 +61,8 @@ def plan_migration(
     """
     problem_check(problem)
     program = MigrationProgram(problem)
+    if held is not None:
+        program.frozen = frozen_held(program, held)
     found, extra = _search(program, memory or Memory(), should_stop, on_stage)
     note = _note(program, found)
     if found.values is None:

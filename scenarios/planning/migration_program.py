@@ -114,6 +114,10 @@ class Facts:
         standing = self.standing[place, kind]
         return np.maximum(np.diff(standing, prepend=standing[0]), 0.0)
 
+    def up(self, place: str, kind: str) -> FloatArray:
+        """Return the share of the hosts that can serve, float64[T]. [-]"""
+        return np.array(self.problem.up_ratios.get((place, kind), (1.0,) * len(self.problem.periods)))
+
     def book(self, kind: str) -> FloatArray:
         """Return what a host of a kind brings at the start of each period, and at the end, float64[T + 1]. [money]"""
         fact = next(one for one in self.problem.kinds if one.slug == kind)
@@ -392,7 +396,7 @@ class MigrationProgram:
                 program.put(rows[: len(load)], load, 1.0)
             for hosts in (columns.kept, columns.new):
                 if (place, kind) in hosts:
-                    program.put(rows, hosts[place, kind], -usable)
+                    program.put(rows, hosts[place, kind], -usable * self.facts.up(place, kind))
 
     def _failover(self) -> None:
         """After the loss of any domain what is left serves the protected tier (13)."""
@@ -443,7 +447,8 @@ class MigrationProgram:
             for place in places:
                 for hosts in (columns.kept, columns.new):
                     if (place, kind) in hosts:
-                        program.put(rows, hosts[place, kind], lost.get(place, 0.0) - 1.0)
+                        survives = 1.0 - lost.get(place, 0.0)
+                        program.put(rows, hosts[place, kind], -survives * self.facts.up(place, kind))
 
     # --- what is wanted -----------------------------------------------------------------------------------------------
     def _floors(self) -> None:

@@ -11,6 +11,20 @@ from scenarios.planning.problem import NPV, OUTPUT, SHARE_FIRST, TOKENS
 
 CNY_PER_USD = 7.2  # 2026; published figures use 7.1 to 7.3
 
+BAN, SUPPLIER_STOP, FIRMWARE, CLIENT, NEW_MODEL, CAPACITY = (
+    "ban",
+    "supplier_stop",
+    "firmware_baseline",
+    "client_doubles",
+    "new_model",
+    "capacity_factor",
+)
+EVENTS = (BAN, SUPPLIER_STOP, FIRMWARE, CLIENT, NEW_MODEL, CAPACITY)
+PURCHASES, SUPPORT, USE = "purchases", "support", "use"
+TREES = ("power", "cooling", "network")
+TREE = TREES[0]
+PLACES = ("region", "site", "hall", "row", "rack", "host", "scale-up-domain")
+
 
 @dataclass(frozen=True, slots=True)
 class FloorParam:
@@ -236,14 +250,93 @@ class CapacityParams:
     failover: bool = given("Whether the loss of each hall is judged.", default=True)
 
 
-PARAMS = {"capacity": CapacityParams, "migration": MigrationParams}
+@dataclass(frozen=True, slots=True)
+class OutageParams(MigrationParams):
+    """What an outage scenario takes: which node is lost, from when, for how long; then what its re-plan takes."""
+
+    tree: str = given("Tree that the node is of, or the kind of place.", default=TREE, choices=(*TREES, *PLACES))
+    node: str = given("Name of the node: a slug, or a key as dc01/h1. Needed.", default="")
+    day: str = given("First day of the outage, as 2027-03-14; empty: the first of the first month.", default="")
+    repair_days: int | None = given(
+        "Until it is repaired; none: not within the months asked about.", unit="d", default=None, least=1, most=36_500
+    )
+    foreseen: bool = given(
+        "Whether the new plan knows of it from the first month on; else it keeps hosts and openings of the plan before "
+        "until then.",
+        default=False,
+    )
+    pareto_points: int = given("There is no front of an outage.", default=0, least=0, most=0)
+
+
+@dataclass(frozen=True, slots=True)
+class EventParams(MigrationParams):
+    """What an event scenario takes: what happens to what, from when, for how long; then what its re-plan takes."""
+
+    event: str = given("What happens. Needed.", default="", choices=EVENTS)
+    subject: str = given(
+        "What it happens to. Of a ban, a baseline and a capacity: a chip, a host type or a vendor; of a stop: a "
+        "supplier or a vendor; of a client and a new model: a service. Several with commas. Needed.",
+        default="",
+    )
+    region: str = given("Of a ban or a capacity: region; empty: everywhere.", default="")
+    month: str = given("First month of it, as 2027-06; empty: the first one asked about.", default="")
+    months: int | None = given("For so long; none: for good.", unit="month", default=None, least=1, most=1200)
+    scope: str = given(
+        "Of a ban: nothing more is bought; nothing new opens either; or nothing is used.",
+        default=USE,
+        choices=(PURCHASES, SUPPORT, USE),
+    )
+    left_ratio: float = given(
+        "Share that is left: of the hosts under a ban of use or a capacity, of what a supplier delivers in time.",
+        unit="-",
+        default=0.0,
+        least=0.0,
+        most=1.0,
+    )
+    firmware: str = given("Of a baseline: the least firmware set allowed, by its slug.", default="")
+    upgrades_per_month: int = given(
+        "Of a baseline: hosts that can be brought up to it in a month.", unit="1/month", default=20, least=1, most=10**6
+    )
+    client_ratio: float | None = given(
+        "Of a client: share of the biggest client in the service's requests; none: what its history says.",
+        unit="-",
+        default=None,
+        least=0.0,
+        most=1.0,
+    )
+    client_demand_ratio: float = given(
+        "Of a client: what it asks for over what it asked for.", unit="-", default=2.0, least=0.0, most=100.0
+    )
+    model: str = given("Of a new model: its slug in the catalog; empty: that of the service it is like.", default="")
+    request_s: float | None = given(
+        "Of a new model: requests in the busiest hour of its first month; none: as many as the service it is like.",
+        unit="1/s",
+        default=None,
+        least=0.0,
+        most=1e9,
+    )
+    foreseen: bool = given(
+        "Whether the new plan knows of it from the first month on; else it keeps hosts and openings of the plan before "
+        "until then.",
+        default=False,
+    )
+    pareto_points: int = given("There is no front of an event.", default=0, least=0, most=0)
+
+
+PARAMS = {"capacity": CapacityParams, "migration": MigrationParams, "outage": OutageParams, "event": EventParams}
 """What a kind of scenario takes beside the fields that all have."""
 
 
 def params_table(kind: str) -> str:
-    """Return the parameters of a kind of scenario as the table of its page in docs/models."""
+    """Return the parameters of a kind of scenario as the table of its page in docs/models.
+
+    Of what takes those of a migration and more: what it adds to them.
+    """
+    shared = {one.name for one in fields(MigrationParams)} if kind in {"outage", "event"} else set()
     lines = ["| parameter | unit | default | meaning |", "|---|---|---|---|"]
     for one in fields(PARAMS[kind]):
+        if one.name in shared:
+            continue
         default = plain_of(one.default)
         shown = "none" if default is None else "empty" if default in ("", []) else json.dumps(default).strip('"')
         lines.append(f"| `{one.name}` | {one.metadata['unit'] or '-'} | {shown} | {one.metadata['help']} |")

@@ -134,6 +134,18 @@ class StandingValues:
 
 
 @dataclass(frozen=True, slots=True)
+class UpValues:
+    """Which part of the hosts of a kind in a place can serve: after an outage, under a ban, below a firmware baseline.
+
+    The others stay in their racks, with all that they take of limits and cost.
+    """
+
+    place: str = given("Place.")
+    kind: str = given("Kind of host.")
+    ratio: Series = given("Share of its hosts there, new ones too, that can serve.", unit="-", least=0.0, most=1.0)
+
+
+@dataclass(frozen=True, slots=True)
 class DeliveryValues:
     """Hosts that a site gets for certain orders; where and when they go into racks is the plan's."""
 
@@ -280,6 +292,7 @@ class PlanProblem:
     rates: tuple[RateValues, ...] = given("What hosts do for services.")
     places: tuple[PlaceValues, ...] = given("Parts of sites; none: each site is one place of its name.", default=())
     standing: tuple[StandingValues, ...] = given("Hosts that stand.", default=())
+    up: tuple[UpValues, ...] = given("Where not all hosts can serve.", default=())
     deliveries: tuple[DeliveryValues, ...] = given("Hosts that come.", default=())
     offers: tuple[OfferValues, ...] = given("Hosts that may be bought.", default=())
     limits: tuple[LimitValues, ...] = given("Limits that hosts share.", default=())
@@ -294,6 +307,11 @@ class PlanProblem:
     def located(self) -> tuple[PlaceValues, ...]:
         """The places; without any, each site is one."""
         return self.places or tuple(PlaceValues(site.slug, site.slug) for site in self.sites)
+
+    @cached_property
+    def up_ratios(self) -> dict[tuple[str, str], Series]:
+        """The share of the hosts that can serve, by place and kind, one number for each period; the rest: all. [-]"""
+        return {(row.place, row.kind): self.at(row.ratio) for row in self.up}
 
     def at(self, series: Series) -> Series:
         """Return a series with one number for each period."""
@@ -311,7 +329,7 @@ class PlanProblem:
 
     def as_dict(self) -> dict[str, Any]:
         """Return the problem as JSON values."""
-        return {name: value for name, value in plain_of(self).items() if name != "located"}
+        return dict(plain_of(self))
 
 
 def problem_read(data: Any) -> PlanProblem:
@@ -367,7 +385,7 @@ def _check_references(problem: PlanProblem) -> Found:
         "service": {one.slug for one in problem.services},
     }
     known["first"] = known["then"] = known["service"]
-    groups = ("places", "rates", "standing", "deliveries", "offers", "order")
+    groups = ("places", "rates", "standing", "up", "deliveries", "offers", "order")
     rows = [(f"problem.{name}[{at}]", one) for name in groups for at, one in enumerate(getattr(problem, name))]
     for name, part in (("limits", "uses"), ("domains", "lost")):
         for at, whole in enumerate(getattr(problem, name)):
@@ -390,6 +408,7 @@ def _check_series(problem: PlanProblem) -> Found:
         ("sites", ("tariff_per_kwh", "homegrown_tariff_per_kwh", "kgco2e_per_kwh")),
         ("services", ("demand_tok_s",)),
         ("standing", ("hosts",)),
+        ("up", ("ratio",)),
         ("limits", ("limit",)),
     ):
         for at, one in enumerate(getattr(problem, group)):
@@ -404,6 +423,11 @@ def _check_series(problem: PlanProblem) -> Found:
         if (row.place, row.kind) in pairs:
             yield f"problem.standing[{at}]", f"{row.kind} in {row.place} is there twice"
         pairs.add((row.place, row.kind))
+    known: set[tuple[str, str]] = set()
+    for at, part in enumerate(problem.up):
+        if (part.place, part.kind) in known:
+            yield f"problem.up[{at}]", f"{part.kind} in {part.place} is there twice"
+        known.add((part.place, part.kind))
 
 
 def _check_periods(problem: PlanProblem) -> Found:

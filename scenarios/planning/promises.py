@@ -346,7 +346,7 @@ class _Judge:
         tier = self.problem.rules.failover_tier
         fails: set[str] = set()
         really = replace(future, ready=loads.open_from)
-        up = loads.hosts * future.up_ratio[None]
+        up = self.dispatch.ground.up * loads.hosts * future.up_ratio[None]
         for region in self._regions:
             if tier not in region.tiers:
                 continue

@@ -77,6 +77,10 @@ class Reading:
         """Return the hosts that stand, float64[T]. [-]"""
         return self.kept.get((place, kind), self.zeros()) + self.new.get((place, kind), self.zeros())
 
+    def up(self, place: str, kind: str) -> FloatArray:
+        """Return the hosts that stand and can serve, float64[T]. [-]"""
+        return self.hosts(place, kind) * self.facts.up(place, kind)
+
     def filled(self, place: str, kind: str) -> FloatArray:
         """Return the hosts filled by traffic, by copies and by reserve, float64[3, T]. [-]"""
         return sum((self.loads[key] for key in self._of_pair.get((place, kind), ())), np.zeros((3, self.count)))

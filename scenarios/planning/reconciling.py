@@ -102,7 +102,7 @@ def _capacity(reading: Reading) -> Missed:
     """Loads keep within the hosts that stand, less the reserve of each (2)."""
     usable = 1 - reading.problem.rules.reserve_ratio
     for place, kind in reading.pairs:
-        filled, hosts = reading.filled(place, kind).sum(axis=0), reading.hosts(place, kind)
+        filled, hosts = reading.filled(place, kind).sum(axis=0), reading.up(place, kind)
         yield from _over("capacity", f"{kind} in {place}", filled, usable * hosts, "hosts")
 
 
@@ -258,11 +258,7 @@ def _failover(reading: Reading) -> Missed:
                     reading.zeros(),
                 )
                 left = sum(
-                    (
-                        (1 - lost.get(p, 0.0)) * reading.hosts(p, kind)
-                        for p, r in reading.region_of.items()
-                        if r == region
-                    ),
+                    ((1 - lost.get(p, 0.0)) * reading.up(p, kind) for p, r in reading.region_of.items() if r == region),
                     reading.zeros(),
                 )
                 yield from _over("failover", f"{kind} in {region} after {domain.slug}", used, left, "hosts")

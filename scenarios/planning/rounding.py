@@ -124,7 +124,7 @@ class _Rounding:
     def __init__(self, reading: Reading) -> None:
         self.reading = reading
         self.usable = 1 - reading.problem.rules.reserve_ratio
-        self.hosts = {pair: reading.hosts(*pair) for pair in reading.pairs}
+        self.hosts = {pair: reading.up(*pair) for pair in reading.pairs}
         self.loads: dict[LoadKey, FloatArray] = {}
         order = {way: at for at, way in enumerate(reading.ways)}
         places = list(reading.site_of)

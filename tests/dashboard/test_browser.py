@@ -202,7 +202,7 @@ def test_pages_draw_without_complaint_and_without_sideways_scrolling(base, brows
             assert page.locator("h1").count() == 1, path
             assert not said, f"{path}: {said}"
         assert (
-            charts == 3 + 2 + 6 + 1 + 1 + 1 + 2 + 1
+            charts == 3 + 5 + 9 + 1 + 1 + 1 + 2 + 1
         )  # overview, capacity, migration, ratings, demand of two services, accuracy with own points, and none
 
 

@@ -4,7 +4,7 @@ from datetime import date
 import pytest
 from django.core.management import CommandError, call_command
 
-from fleet.models import Host
+from fleet.models import Host, Region, Service, Site
 from scenarios import engine
 from scenarios.demo import demo_load, demo_remove
 from scenarios.engine import Inputs, run_compute
@@ -49,6 +49,21 @@ def test_a_scenario_that_starts_in_mid_month_judges_the_whole_month(scenario):
     assert [period["hosts"] for period in result["regions"][0]["periods"][:2]] == [{"h20-8x": 4}, {"h20-8x": 3}]
 
 
+def test_a_site_without_a_hall_and_a_region_without_a_site_are_answered_for(scenario):
+    chat = Service.objects.get(slug="chat")
+    for slug in ("south", "west"):
+        region = Region.objects.create(slug=slug, name=slug.capitalize())
+        values = {f.attname: getattr(chat, f.attname) for f in Service._meta.concrete_fields if not f.primary_key}
+        Service.objects.create(**{**values, "slug": slug, "region_id": region.pk})
+    Site.objects.create(slug="bare", name="Bare", region=Region.objects.get(slug="south"))
+    result = compute(scenario)
+    bindings = {region["slug"]: region["periods"][0]["binding"] for region in result["regions"]}
+    assert bindings == {"north": "chips", "south": "no_host", "west": "no_host"}
+    (bare,) = (site for site in result["sites"] if site["slug"] == "bare")
+    assert (bare["periods"][0]["power_limit_w"], bare["periods"][0]["binding"]) == (0.0, "no_rack")
+    assert all(table.cells() for table in tables_of(result))
+
+
 def test_a_result_is_json_without_holes(scenario):
     json.loads(json.dumps(compute(scenario), allow_nan=False))
     scenario.kind = Scenario.Kind.MIGRATION
@@ -90,12 +105,10 @@ def test_the_demo_shows_what_it_promises(monkeypatch):
 
 
 def test_the_demo_can_be_removed_and_takes_nothing_else_with_it(scenario):
-    from fleet.models import Gate, HostType, Region, Service
+    from fleet.models import Gate, HostType
 
     Region.objects.filter(slug="north").update(slug="ours")
     Service.objects.filter(slug="chat").update(slug="our-chat")
-    from fleet.models import Site
-
     Site.objects.filter(slug="dc01").update(slug="our-dc01")
     Gate.objects.create(family="qwen3", chip="ascend-910c", gate="G1", owner="us")
     demo_remove()  # there is none yet
@@ -112,8 +125,6 @@ def test_the_demo_can_be_removed_and_takes_nothing_else_with_it(scenario):
 
 
 def test_a_demo_on_which_others_have_built_is_not_removed(db):
-    from fleet.models import Region, Site
-
     demo_load(date(2027, 1, 1))
     Site.objects.create(slug="ours", name="Ours", region=Region.objects.get(slug="north"))
     before = Site.objects.count()

@@ -68,7 +68,7 @@ def test_a_service_out_of_scope_demands_nothing(question):
 
 def test_the_demand_of_a_forecast_takes_the_place_of_compound_growth(question):
     middle = np.array([[100.0] * 12, [50.0] * 12])
-    demand = Demand(middle / 2, middle, middle * 4, np.ones(2))
+    demand = Demand(middle / 2, middle, middle * 4, np.ones(2), np.zeros(2))
     np.testing.assert_allclose(future_expected(question, demand).demand_tok_s, middle)
     drawn, stated = future_draw(question, 1, demand), future_draw(question, 1)
     high, more = drawn.demand_tok_s > middle, stated.demand_tok_s > future_expected(question).demand_tok_s

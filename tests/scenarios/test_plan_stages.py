@@ -1,5 +1,6 @@
 """A migration plan through a run: made in steps, beside the others, within its limits, and told in tables."""
 
+from dataclasses import replace
 from datetime import date
 
 import numpy as np
@@ -7,9 +8,12 @@ import pytest
 
 from accelerator import Workload
 from fleet.models import Host
-from scenarios import plan_promises, plan_replay, plan_stages
+from scenarios import plan_promises, plan_replay, plan_stages, plan_steps
 from scenarios.engine import run_compute
 from scenarios.models import Scenario
+from scenarios.plan_steps import Hold, PlanFound, PlanQuestion, bare_asked, plan_bare
+from scenarios.planning.draws import FutureValues
+from scenarios.planning.params import MigrationParams
 from scenarios.planning.plain import plain_read
 from scenarios.planning.plan import MigrationAnswer
 from scenarios.planning.problem import problem_read
@@ -143,3 +147,17 @@ def test_a_month_beyond_the_horizon_fails_the_run_with_its_reason(fleet):
     run = computed(asked(floors=[{"ratio": 0.5, "month": "2031-01"}]))
     assert run.status == "failed"
     assert "month '2031-01' does not lie in 2027-01 to 2027-06" in run.error
+
+
+def test_what_safety_costs_is_asked_in_the_room_that_the_best_plan_has(moving, monkeypatch):
+    plan = computed(asked(**MOVED)).result["plan"]
+    asked_about, problem = [], problem_read(plan["problem"])
+    question = PlanQuestion(problem, (START,), FutureValues(), MigrationParams())
+    tighter = replace(problem, rules=replace(problem.rules, reserve_ratio=0.2))
+    best = PlanFound(plain_read(MigrationAnswer, plan["answer"], place="answer"), tighter)
+    monkeypatch.setattr(plan_steps, "plan_migration", lambda of, **_: asked_about.append(of))
+    plan_bare(question, best, Hold())
+    rules = asked_about[0].rules
+    assert (rules.reserve_ratio, rules.shadow_ratio, rules.rollback_ratio) == (0.2, 0.0, 0.0)
+    assert bare_asked(question, best)
+    assert not bare_asked(question, PlanFound(replace(best.answer, status="infeasible")))

@@ -10,14 +10,16 @@ from django.core.exceptions import ValidationError
 from accelerator import Band
 from fleet.demo import demo_fleet_load
 from fleet.fits import hosts_fit
-from fleet.models import Rack
+from fleet.models import DemandOverride, Rack, Service
 from fleet.room import Room, SiteRooms
 from fleet.selectors import snapshot_take
 from fleet.services import rows_write
 from fleet.snapshot import DAY_MAX, TreeFacts
 from scenarios import queries
 from scenarios.calibrations import calibration_in_use
+from scenarios.demands import history_store
 from scenarios.queries import CapacityQuestion, band_at, capacity_answer, capacity_query
+from tests.scenarios.test_forecast import made
 
 DAY = date(2027, 1, 1)
 QUESTION = CapacityQuestion(as_of=DAY, kind="ppu-16x", site="dc03", service="chat", quantile=0.9)
@@ -203,6 +205,26 @@ def test_the_same_question_is_answered_from_the_cache_until_the_fleet_changes(fl
     rows_write(Rack, update=racks)
     assert capacity_query(QUESTION)["fits"]["p50"] == 0
     assert computed
+
+
+def test_run_outs_stand_on_the_demand_of_the_forecast_and_follow_a_history_that_is_stored_later(fleet):
+    stated = capacity_query(QUESTION)
+    service = Service.objects.get(slug="chat")
+    band = dict.fromkeys(("p10_request_s", "p50_request_s", "p90_request_s"), 1e6)
+    months = {"first_on": DAY, "last_on": date(2028, 12, 1)}
+    rows_write(
+        DemandOverride, create=[DemandOverride(slug="o", service=service, author="Li", reason="r", **band, **months)]
+    )
+    known = capacity_query(replace(QUESTION, site=None, region=service.region.slug))
+    assert known["run_out"] == dict.fromkeys(("p10", "p50", "p90"), "2027-01")
+    assert stated["run_out"]["p50"] != "2027-01"
+    before = queries.day_answers(snapshot_take(DAY), DAY, calibration_in_use())
+    history_store(Service.objects.get(slug="assistant"), made(20), name="test", owner=None)
+    after = queries.day_answers(snapshot_take(DAY), DAY, calibration_in_use())
+    assert after is not before
+    assert after.fleet is before.fleet
+    named = [fact.slug for fact in after.snapshot.services].index("assistant")
+    assert not np.array_equal(*(day._futures[0].demand_tok_s[named] for day in (after, before)))
 
 
 def test_without_a_cache_it_is_answered_all_the_same(fleet, monkeypatch):

@@ -6,7 +6,8 @@ from datetime import date
 import numpy as np
 import pytest
 
-from fleet.snapshot import DAY_MIN, PolicyFact
+from fleet.packing import value_pack, value_unpack
+from fleet.snapshot import DAY_MAX, DAY_MIN, DeploymentFact, PolicyFact
 from scenarios.demand import months_list
 from scenarios.grounds import Question, Rates, problem_of
 from scenarios.planning.migration import plan_migration
@@ -18,10 +19,11 @@ from scenarios.planning.params import (
     PriceParam,
     TariffParam,
 )
-from scenarios.planning.problem import problem_check
+from scenarios.planning.problem import PlanProblem, problem_check
 from scenarios.racking import Homeless, Racking, plan_rack, problem_tightened
 from tests.factories import START, delivery_fact, feeds, kind_fact, service_fact, snapshot
 
+CHIP = "thead-ppu-810e"
 KINDS = (
     kind_fact("gpu", power_w=5000.0, height_u=6),
     kind_fact("own", chip="thead-ppu-810e", power_w=8600.0, height_u=8),
@@ -109,6 +111,26 @@ def why(**racks):
 )
 def test_a_use_of_room_says_what_makes_it_so_much(racks, constraint):
     assert why(**racks) == constraint
+
+
+def test_a_kind_that_serves_already_is_in_use_and_the_problem_is_kept_as_it_is():
+    snap = fleet(
+        hosts={("dc01", "gpu"): 4, ("dc01", "own"): 2}, services=(service_fact("chat", ready_on={CHIP: START}),)
+    )
+    one = np.ones(1, dtype=np.int64)
+    serving = replace(
+        snap,
+        deployments=(DeploymentFact("chat-own", "chat", "chat", "dc01", "own", "", 8, 500.0),),
+        placement_host=snap.host_kind.argmax() * one,
+        placement_deployment=0 * one,
+        placement_replicas=2 * one,
+        placement_unit=-one,
+        placement_first_day=one * DAY_MIN,
+        placement_last_day=one * DAY_MAX,
+    )
+    problem = problem_of(serving, question(serving))
+    assert {rate.kind: rate.in_use for rate in problem.rates} == {"gpu": False, "own": True}
+    assert value_unpack(PlanProblem, value_pack(problem)) == problem
 
 
 def test_hosts_with_liquid_cooling_want_it():
@@ -235,7 +257,10 @@ def test_a_node_that_comes_within_the_horizon_binds_from_its_month():
 
 def test_a_ban_on_use_takes_the_hosts_out_from_its_month():
     snap = replace(fleet(), policies=(PolicyFact("ban", "h20-96", "use", date(2027, 3, 1), None, region="", site=""),))
-    assert problem_of(snap, question(snap)).standing[0].hosts == (24.0, 24.0, 0.0, 0.0)
+    problem = problem_of(snap, question(snap))
+    assert problem.standing[0].hosts == (24.0, 24.0, 24.0, 24.0)
+    assert [(row.kind, row.ratio) for row in problem.up] == [("gpu", (1.0, 1.0, 0.0, 0.0))]
+    assert {kind.slug: kind.resale_ratio for kind in problem.kinds}["gpu"] == 0.0
 
 
 @pytest.mark.parametrize("month", ["2027-13", "2027-1x", "2027-00", "27-01"])

@@ -27,8 +27,17 @@ def test_a_region_without_a_service_in_scope_is_not_asked_about():
             "service a is asked about, but demands nothing",
             id="zero demand",
         ),
+        pytest.param(
+            lambda: problem(snapshot(services=(service_fact("a", region="south"),))),
+            "nothing to plan: no region of the services in scope has a site",
+            id="homeless service",
+        ),
     ],
 )
 def test_what_cannot_be_planned_is_said(question, words):
     with pytest.raises(ValueError, match=words):
         check_problem(question())
+
+
+def test_one_region_without_a_site_beside_another_is_planned_for():
+    check_problem(problem(snapshot(services=(service_fact("a"), service_fact("b", region="south")))))

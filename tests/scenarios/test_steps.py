@@ -29,8 +29,9 @@ Status = Run.Status
 
 @pytest.fixture(params=["capacity", "migration"])
 def asked(scenario, request):
-    """A question whose futures are drawn in three steps."""
+    """A question whose second stage has three steps."""
     scenario.kind, scenario.draws = request.param, 60
+    scenario.params = {"pareto_points": 0} if request.param == "migration" else {}
     return scenario_save(scenario)
 
 
@@ -52,8 +53,11 @@ def step_of(run, stage_name, number=0):
     return run.steps.get(stage_name=stage_name, number=number)
 
 
-LATER = {"capacity": {}, "migration": {"plans": 5, "front": 1}}
-"""Steps of the stages behind the draws, by kind."""
+LATER = {"capacity": {}, "migration": {"front": 1, "replay": 0, "promises": 3}}
+"""Steps of the stages behind the second one, by kind; nothing moves, so there is nothing to replay."""
+
+MORE = {"capacity": 5, "migration": 2}
+"""Steps more with 200 draws than with 60, by kind."""
 
 
 def all_of(scenario):
@@ -90,7 +94,7 @@ def test_steps_in_any_order_answer_as_one_process_does(asked, order):
         step_work(rng.choice(left).pk)
     run.refresh_from_db()
     alone = run_compute(run.inputs, on_progress=lambda _ratio, _stage: None)
-    stages = {"prepare": 1, middle_of(asked): 3, **LATER[asked.kind], "merge": 1}
+    stages = Counter({"prepare": 1, middle_of(asked): 3, **LATER[asked.kind], "merge": 1})
     assert Counter(run.steps.values_list("stage_name", flat=True)) == stages
     assert as_text(run.result) == as_text(alone)
 
@@ -135,7 +139,7 @@ def test_one_worker_and_eight_at_once_give_the_same_bytes(asked, workers):
     for thread in threads:
         thread.join()
     run.refresh_from_db()
-    steps = all_of(asked) + 5  # eight of draws in place of three
+    steps = all_of(asked) + MORE[asked.kind]
     assert (run.status, run.steps_done, run.steps_total) == (Status.DONE, steps, steps)
     assert set(run.steps.values_list("attempt", flat=True)) == {1}
     alone = run_compute(run.inputs, on_progress=lambda _ratio, _stage: None)
@@ -162,6 +166,8 @@ def test_once_a_run_has_ended_nothing_of_its_steps_is_kept_but_what_they_were(as
 def test_a_worker_that_dies_between_a_step_and_the_next_stage_is_made_good_by_the_sweep(asked, monkeypatch):
     run = submit(asked)
     for stage in PIPELINES[asked.kind].stages[:-1]:
+        if LATER[asked.kind].get(stage.name) == 0:
+            continue  # it is passed by
         with monkeypatch.context() as context:
             context.setattr(steps_module, "run_advance", lambda _run_id: None)  # as if it were killed there
             for step in run.steps.filter(stage_name=stage.name):
@@ -328,7 +334,8 @@ def test_progress_is_the_sum_of_what_the_steps_are_worth(asked):
     shares = {stage.name: stage.share_ratio for stage in PIPELINES[asked.kind].stages}
     counts = {"prepare": 1, middle: 3, **LATER[asked.kind], "merge": 1}
     worth = [shares[name] / count for name, count in counts.items() for _ in range(count)]
-    assert [row[0] for row in seen] == [round(sum(worth[: at + 1]), 3) for at in range(len(worth))]
+    done = [round(sum(worth[: at + 1]), 3) for at in range(len(worth) - 1)]
+    assert [row[0] for row in seen] == [*done, 1.0]
     assert [row[1] for row in seen] == list(range(1, all_of(asked) + 1))
     assert [row[2] for row in seen][1:3] == [f"{middle} 1 of 3", f"{middle} 2 of 3"]
 

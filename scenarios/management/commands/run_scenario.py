@@ -21,7 +21,7 @@ from scenarios.services import run_submit, scenario_check, scenario_save, worklo
 class Command(BaseCommand):
     """Ask a question about the fleet. Exit codes: 0 answered, 2 bad input, 3 no broker or worker, 4 the run failed."""
 
-    help = "Run a capacity or migration scenario through a worker and print the answer."
+    help = "Run a capacity, migration, outage or event scenario through a worker and print the answer."
 
     def add_arguments(self, parser: CommandParser) -> None:
         """The scenario's fields, each with its default."""
@@ -41,7 +41,8 @@ class Command(BaseCommand):
         parser.add_argument(
             "--params",
             type=Path,
-            help="JSON or TOML file with what a migration takes besides: waves, floors, prices; docs/models/plan.md",
+            help="JSON or TOML file with what a migration takes besides: waves, floors, prices; docs/models/plan.md. "
+            "An outage and an event need one that says what happens: docs/models/events.md",
         )
         parser.add_argument("--draws", type=int, default=200, help="futures drawn for bands and promises [-]")
         parser.add_argument("--seed", type=int, default=1, help="seed of the draws")

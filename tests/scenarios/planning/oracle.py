@@ -201,6 +201,11 @@ class Program:
         before = self.demand[service][t - back]
         return Sum().plus(self.moved(service, t - back, phases), now / before) if before else Sum()
 
+    def up(self, place: str, kind: str, t: int) -> float:
+        """Share of the hosts that can serve."""
+        ratios = [self.problem.at(row.ratio)[t] for row in self.problem.up if (row.place, row.kind) == (place, kind)]
+        return ratios[0] if ratios else 1.0
+
     def stand(self, place: str, kind: str, t: int, times: float = 1.0) -> Sum:
         return Sum().add(("kept", place, kind, t), times).add(("new", place, kind, t), times)
 
@@ -229,7 +234,7 @@ class Program:
                     filled.add(("serve", *way, place, t))
                     filled.add(("shadow" if self.is_homegrown(way) else "reserve", *way, place, t))
             if filled.of:
-                self.at_most(filled.plus(self.stand(place, kind, t), -usable))
+                self.at_most(filled.plus(self.stand(place, kind, t), -usable * self.up(place, kind, t)))
 
     def _make_open(self) -> None:
         rules = self.problem.rules
@@ -368,7 +373,7 @@ class Program:
                         self.at_most(done.add(("open", *way, t), -self.demand[name][t]))
             for (region, kind, t), hosts in used.items():
                 for place in self.places_in(region):
-                    hosts.plus(self.stand(place, kind, t, lost.get(place, 0.0) - 1))
+                    hosts.plus(self.stand(place, kind, t, (lost.get(place, 0.0) - 1) * self.up(place, kind, t)))
                 self.at_most(hosts)
 
     # --- money -------------------------------------------------------------------------------------------------

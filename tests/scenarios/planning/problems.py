@@ -29,6 +29,7 @@ from scenarios.planning.problem import (
     SiteValues,
     SolverValues,
     StandingValues,
+    UpValues,
     UseValues,
     problem_check,
 )
@@ -93,8 +94,9 @@ def side_by_side(problems: Sequence[PlanProblem]) -> PlanProblem:
     apart = [renamed(problem, lambda slug, at=at: f"{slug}-of-{at}") for at, problem in enumerate(problems)]
     if any(not floor.region for problem in apart for floor in problem.floors):
         raise ValueError("a floor of all regions is not that of one problem")
-    tables = ("sites", "kinds", "services", "rates", "standing", "deliveries", "offers", "limits", "floors", "domains")
-    rows = {table: tuple(row for problem in apart for row in getattr(problem, table)) for table in (*tables, "order")}
+    tables = ("sites", "kinds", "services", "rates", "standing", "up", "deliveries", "offers", "limits", "floors")
+    tables += ("domains", "order")
+    rows = {table: tuple(row for problem in apart for row in getattr(problem, table)) for table in tables}
     places = tuple(place for problem in apart for place in problem.located)
     return replace(apart[0], places=places, **rows)
 
@@ -132,6 +134,7 @@ class _Drawn:
             services=self.services,
             rates=self.rates,
             standing=self.standing,
+            up=self._up(),
             deliveries=self._deliveries(),
             offers=self._offers(),
             limits=self._limits(),
@@ -329,6 +332,16 @@ class _Drawn:
                 LimitValues(f"limit-{at}", series, uses, ("power", "space")[at], f"object-{at}", ("W", "U")[at])
             )
         return tuple(made)
+
+    def _up(self) -> tuple[UpValues, ...]:
+        """Places where not all hosts can serve; from a stream of its own, so that all else stays as it was."""
+        rng = random.Random(f"up {self.rng.getstate()[1][:3]}")
+        pairs = [(place, kind.slug) for place, _ in self.located for kind in self.kinds]
+        return tuple(
+            UpValues(*pair, tuple(rng.choice((1.0, 0.75, 0.5, 0.0)) for _ in range(self.count)))
+            for pair in pairs
+            if self.rich and rng.random() < 0.1
+        )
 
     def _floors(self) -> tuple[FloorValues, ...]:
         return tuple(

@@ -46,6 +46,15 @@ def test_rates_share_the_deviate_of_their_kind():
         assert len(signs) <= 1
 
 
+def test_kinds_with_the_same_chip_share_its_fate_and_those_without_a_name_have_their_own():
+    problem = random_fleet(3)
+    kinds = [replace(kind, chip=chip) for kind, chip in zip(problem.kinds, ("a", "b", "a", ""), strict=True)]
+    drawn = [Futures(replace(problem, kinds=tuple(kinds)), FutureValues()).deviates(at).rate for at in range(20)]
+    assert all(rate[0] == rate[2] for rate in drawn)
+    assert all(len(set(rate.tolist())) == 3 for rate in drawn)
+    assert_array_equal(drawn[0][[0, 1, 3]], Futures(problem, FutureValues()).deviates(0).rate[[0, 1, 3]])
+
+
 def test_where_a_band_reaches_zero_it_is_half_a_normal():
     low, middle, high = np.array([0.0]), np.array([10.0]), np.array([20.0])
     assert_allclose(between(low, middle, high, np.array([-Z90])), 0)

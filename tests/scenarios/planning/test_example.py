@@ -54,6 +54,27 @@ def test_the_command_prints_the_whole_answer_as_json(capsys):
     assert json.loads(capsys.readouterr().out)["status"] == "optimal"
 
 
+def test_an_incident_and_its_answer_keep_the_published_schemas(capsys):
+    """Four of eight H20 hosts are lost for 0.36 of February: what they cannot make is told, and for how long."""
+    path = EXAMPLE.with_name("incident.json")
+    jsonschema.validate(json.loads(path.read_text()), json.loads((ROOT / "docs/schemas/incident.json").read_text()))
+    assert main(["incident", str(EXAMPLE), str(path)]) == 0
+    answer = json.loads(capsys.readouterr().out)
+    jsonschema.validate(answer, json.loads((ROOT / "docs" / "schemas" / "incident-answer.json").read_text()))
+    assert [(row["hosts"], row["hit_hosts"]) for row in answer["hits"]] == [(8.0, 4.0)]
+    assert {row["nothing_months"] for row in answer["recovery"]} == {0.36}
+
+
+def test_an_incident_that_does_not_fit_is_refused_with_its_place(tmp_path, capsys):
+    path = tmp_path / "incident.json"
+    path.write_text(json.dumps({"words": "x", "first": 0, "hits": [{"place": "x", "kind": "h20", "ratio": 2}]}))
+    assert main(["incident", str(EXAMPLE), str(path)]) == BAD_INPUT
+    assert "incident.hits[0].ratio[0]: 2 is above 1" in capsys.readouterr().err
+    path.write_text(json.dumps({"words": "x", "first": 0, "hits": [{"place": "x", "kind": "h20", "ratio": 1}]}))
+    assert main(["incident", str(EXAMPLE), str(path)]) == BAD_INPUT
+    assert "incident.hits[0].place: unknown place 'x'" in capsys.readouterr().err
+
+
 def test_the_command_names_what_is_wrong(tmp_path, capsys, example):
     example["services"][0]["demand_tok_s"] = [-1]
     path = tmp_path / "problem.json"

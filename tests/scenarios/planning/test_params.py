@@ -12,7 +12,7 @@ from scenarios.planning.params import PARAMS, MigrationParams, params_table
 from scenarios.planning.plain import plain_of, plain_read
 from tests.conftest import ROOT
 
-PAGES = {"capacity": "capacity-plan.md", "migration": "plan.md"}
+PAGES = {"capacity": "capacity-plan.md", "migration": "plan.md", "outage": "events.md", "event": "events.md"}
 
 
 @pytest.mark.parametrize("kind", PARAMS)

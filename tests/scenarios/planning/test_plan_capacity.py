@@ -15,7 +15,8 @@ from scenarios.planning.capacity import (
     plan_capacity,
     run_out_positions,
 )
-from scenarios.planning.capacity_answer import CapacityAsk, capacity_schema
+from scenarios.planning.capacity_answer import CapacityAsk, ClosedValues, capacity_schema
+from scenarios.planning.days import months_before
 from scenarios.planning.draws import FanValues, FutureValues
 from scenarios.planning.headroom import ALL
 from scenarios.planning.plain import ProblemError
@@ -92,6 +93,44 @@ def test_the_order_goes_out_the_lead_time_before_the_run_out():
 def test_an_order_that_is_too_late_has_a_day_before_the_first_period():
     problem = one_service(demand_tok_s=2000.0, offers=[{"kind": "gpu", "period": 2, "hosts": 500}])
     assert run_out(plan_capacity(problem, draws=0), "north").order_by_on.p50 == "2026-11-01"
+
+
+@pytest.mark.parametrize(
+    ("day", "months", "expected"),
+    [
+        ("2028-05-19", 6.0, "2027-11-19"),
+        ("2028-05-31", 3.0, "2028-02-29"),
+        ("2027-03-15", 0.5, "2027-02-28"),
+        ("2027-01-31", 0.0, "2027-01-31"),
+        ("9999-12-31", 1.0, "9999-11-30"),
+        ("9999-12-31", 0.0, "9999-12-31"),
+        ("0001-06-01", 6.0, None),
+    ],
+)
+def test_months_before_a_day_are_those_of_the_calendar(day, months, expected):
+    assert months_before(day, months) == expected
+
+
+def test_without_an_offer_the_order_goes_out_the_assumed_lead_time_before():
+    problem = one_service(demand_tok_s=1000 / 1.03**8)
+    row = run_out(plan_capacity(problem, draws=0, lead_months=6.0), "north")
+    assert (row.kind, row.lead_months, row.is_offered) == ("gpu", 6.0, False)
+    assert (row.run_out_on.p50, row.order_by_on.p50) in {("2027-09-01", "2027-03-01"), ("2027-08-31", "2027-02-28")}
+    assert run_out(plan_capacity(problem, draws=0), "north").order_by_on.p50 is None
+
+
+def test_an_offer_says_the_lead_time_and_not_the_assumption():
+    problem = one_service(demand_tok_s=1000 / 1.03**8, offers=[{"kind": "gpu", "period": 3, "hosts": 500}])
+    row = run_out(plan_capacity(problem, draws=0, lead_months=6.0), "north")
+    assert (row.lead_months, row.is_offered) == (3.0, True)
+
+
+def test_a_kind_that_may_not_be_bought_is_not_added():
+    problem = one_service(demand_tok_s=1000.0, periods=3)
+    ask = CapacityAsk(draws=0, target_ratio=0.1, closed=(ClosedValues("gpu", "dc1", first=1, last=2),))
+    answer = capacity_merge(problem, ask, [])
+    assert [row.period for row in answer.add] == [0, 2]
+    assert [row.period for row in answer.missed] == [1]
 
 
 def test_just_enough_hosts_are_added_just_in_time():

@@ -94,6 +94,11 @@ class Plan:
     def hosts(self, place: str, kind: str, period: int) -> float:
         return self.kept[place, kind, period] + self.new[place, kind, period]
 
+    def up(self, place: str, kind: str, period: int) -> float:
+        """Hosts that can serve."""
+        rows = [row for row in self.problem.up if (row.place, row.kind) == (place, kind)]
+        return self.hosts(place, kind, period) * (self.problem.at(rows[0].ratio)[period] if rows else 1.0)
+
     def stand(self, place: str, kind: str, period: int) -> float:
         """Hosts that stand if nothing is done."""
         return self.standing[place, kind][period] if (place, kind) in self.standing else 0.0
@@ -276,10 +281,10 @@ def _capacity(plan: Plan) -> Iterator[str]:
             filled = sum(
                 load.serving_hosts + load.shadow_hosts + load.reserve_hosts for load in plan.loads_at[place, kind, t]
             )
-            if over(filled, usable * plan.hosts(place, kind, t)):
+            if over(filled, usable * plan.up(place, kind, t)):
                 yield (
                     f"capacity: {kind} in {place} in period {t}: {filled:.9g} filled of "
-                    f"{usable:g} x {plan.hosts(place, kind, t):g}"
+                    f"{usable:g} x {plan.up(place, kind, t):g}"
                 )
 
 
@@ -513,7 +518,7 @@ def _survives(plan: Plan, loss: _Loss, region: str, t: int) -> Iterator[str]:
     for kind in plan.kinds:
         used = sum(row.hosts for row in rows if row.kind == kind)
         left = sum(
-            (1 - loss.ratio_of.get(place, 0.0)) * plan.hosts(place, kind, t)
+            (1 - loss.ratio_of.get(place, 0.0)) * plan.up(place, kind, t)
             for place, home in plan.region_of.items()
             if home == region
         )
