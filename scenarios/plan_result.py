@@ -12,12 +12,11 @@ from scenarios.plan_replay import apart_rows
 from scenarios.planning.comparisons import ComparedRow, ParetoPoint, compare, homegrown_ratio
 from scenarios.planning.measures import Inputs, MeasureRow, measures
 from scenarios.planning.plan import INFEASIBLE, LimitRow, MigrationAnswer
-from scenarios.planning.problem import DECODE, PREFILL, WHOLE, PlanProblem, RateValues, ServiceValues
+from scenarios.planning.problem import PREFILL, PlanProblem, RateValues, ServiceValues
 from scenarios.planning.reconciling import reconcile
 from scenarios.planning.rounding import Rounded
 from scenarios.racking import Racking
 
-PHASE_WORDS = {WHOLE: "whole", PREFILL: "prompts", DECODE: "answers"}
 BINDS_RATIO = 1 - 1e-6  # of a limit that is taken: it binds
 NOTHING_RATIO = 1e-6  # of a service's demand: less is what the solver's tolerance leaves
 LEAST_SAID_RATIO = 5e-4  # below this a share of 0.1 % would be said to be none
@@ -362,7 +361,8 @@ def _sentence(
     if first.short_mtok:
         lost_ratio = first.short_mtok / _demand_mtok(problem)
         text += (
-            f" {first.short_mtok:,.0f} Mtok, {lost_ratio:.1%} of what is demanded, go unserved in the expected future."
+            f" {first.short_mtok:,.0f} Mtok, {_percent(lost_ratio)} of what is demanded, go unserved in the expected "
+            "future."
         )
     for row in others:
         if row.more is not None:

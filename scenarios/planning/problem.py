@@ -318,11 +318,6 @@ class PlanProblem:
         return series * len(self.periods) if len(series) == 1 else series
 
     @property
-    def horizon_months(self) -> float:
-        """Length of all periods. [month]"""
-        return len(self.periods) * self.rules.period_months
-
-    @property
     def period_hours(self) -> float:
         """Length of a period. [h]"""
         return self.rules.period_months * HOURS_A_MONTH
