@@ -29,7 +29,7 @@ from fleet.models import (
 from fleet.models.versioned import DAY_FIRST, DAY_LAST
 from scenarios.demand import months_list
 from scenarios.event_questions import event_params
-from scenarios.event_reading import kind_names, names_of, outage_days, period_of, vendor_names
+from scenarios.event_reading import kind_names, names_of, outage_days, params_odd, period_of, vendor_names
 from scenarios.planning.params import (
     BAN,
     CAPACITY,
@@ -114,8 +114,12 @@ def _event(asked: EventParams, months: Sequence[date], account: Account) -> Foun
             yield "params.subject", f"{WHAT[asked.event]} {name[:80]!r} is not there"
     if asked.event == FIRMWARE:
         yield from _firmware(asked)
+    yield from params_odd(asked)
     if asked.event == NEW_MODEL and len(names) > 1:
         yield "params.subject", "one service is needed"
+    idle = rows_seen(Service.objects.all(), account).filter(demand_request_s=0).values_list("slug", flat=True)
+    if asked.event == NEW_MODEL and asked.request_s is None and set(names[:1]) & set(idle):
+        yield "params.request_s", f"{names[0][:80]} has no demand of its own: name requests above 0"
     if asked.event == NEW_MODEL and asked.model:
         try:
             model_get(asked.model)

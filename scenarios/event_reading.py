@@ -44,7 +44,8 @@ from scenarios.planning.plan import MigrationAnswer
 from scenarios.planning.problem import PlanProblem, Series
 from scenarios.plans import BoolArray
 
-NEW_SUFFIX = "-new"
+NEW_SUFFIX = "+new"  # no slug of a service has a plus: whatever else there is, it is not called so
+SUPPLY_TREES = {"power", "cooling", "network"}
 SCOPE_WORDS = {PURCHASES: "may not be bought any more", SUPPORT: "is no longer supported", USE: "may not be used"}
 
 
@@ -190,12 +191,16 @@ def outage_read(ground: Ground, params: OutageParams) -> EventQuestion:
         raise ProblemError([("params.node", "the name of what is lost is needed")])
     ratios = np.zeros((len(problem.located), len(ground.snapshot.kinds), len(months)))
     first = np.zeros(len(ground.snapshot.host_slugs), dtype=bool)
+    spared = False
     try:
         for at in held:
             day = max(months[at], start)
             reached = reach(ground.snapshot, day, tree=params.tree, node=params.node)
             ratios[:, :, at] = ground.shares(reached.hosts, reached.racks, day)
             first = first if at > held[0] else reached.hosts & ground.snapshot.hosts_here(day)
+            spared |= params.tree in SUPPLY_TREES and bool(
+                (reached.racks_below & ~reached.racks & (ground.rack_place >= 0)).any()
+            )
     except ValueError as error:
         raise ProblemError([("params.node", str(error))]) from None
     node = f"{params.tree} {params.node}"
@@ -205,6 +210,7 @@ def outage_read(ground: Ground, params: OutageParams) -> EventQuestion:
         words=words,
         first=held[0],
         until=held[-1] + 1 if end is not None and end <= ends[-1] else None,
+        begin_ratio=(start - months[held[0]]).days / (ends[held[0]] - months[held[0]]).days,
         lasting=tuple(lasting),
         hits=tuple(_hits(ground, ratios)),
         exposed=tuple(_exposed(ground, ratios[:, :, held[0]])),
@@ -212,7 +218,8 @@ def outage_read(ground: Ground, params: OutageParams) -> EventQuestion:
     )
     notes = []
     if not incident.hits:
-        notes.append("It takes no host of the regions asked about: what hangs on it also hangs on something else.")
+        why = "what hangs on it also hangs on something else" if spared else "no host of theirs stands there"
+        notes.append(f"It takes no host of the regions asked about: {why}.")
     return EventQuestion(problem, incident, notes=tuple(notes))
 
 
@@ -251,8 +258,11 @@ def event_read(ground: Ground, params: EventParams, facts: EventFacts) -> EventQ
     """
     if not params.event:
         raise ProblemError([("params.event", "what happens is needed")])
-    if not params.subject.strip():
+    if not names_of(params.subject):
         raise ProblemError([("params.subject", "what it happens to is needed")])
+    odd = list(params_odd(params))
+    if odd:
+        raise ProblemError(odd)
     read = {
         BAN: _ban,
         CAPACITY: _capacity,
@@ -266,6 +276,16 @@ def event_read(ground: Ground, params: EventParams, facts: EventFacts) -> EventQ
     return read(
         _Asked(ground, params, facts, first, until if until is not None and until <= len(ground.months) else None)
     )
+
+
+def params_odd(params: EventParams) -> Iterator[tuple[str, str]]:
+    """Yield, with their places, parameters that what happens does not take: to pass over them would mislead."""
+    if params.event == FIRMWARE and params.months is not None:
+        yield "params.months", "a firmware baseline holds for good; leave it out"
+    if params.region and params.event not in {BAN, CAPACITY}:
+        yield "params.region", "only a ban and a capacity are limited to a region; leave it out"
+    if params.event == NEW_MODEL and params.request_s == 0:
+        yield "params.request_s", "it must be above 0"
 
 
 def period_of(month: str, months: Sequence[date], place: str = "params.month") -> int:
@@ -294,9 +314,16 @@ class _Asked:
 
     @property
     def when(self) -> str:
-        problem = self.ground.problem
-        end = f" until {problem.periods[self.until - 1]}" if self.until is not None else ""
-        return f"from {problem.periods[self.first]} on{end}" if not end else f"from {problem.periods[self.first]}{end}"
+        months = self.ground.problem.periods
+        if self.until is None:
+            return f"from {months[self.first]} on"
+        if self.until == self.first + 1:
+            return f"in {months[self.first]}"
+        return f"from {months[self.first]} until {months[self.until - 1]}"
+
+    @property
+    def where(self) -> str:
+        return f" in {self.params.region}" if self.params.region else ""
 
     def held(self, value: float) -> Series:
         """Return a series that is a value while the event holds, and 0 otherwise."""
@@ -360,8 +387,8 @@ class _Asked:
 
 
 def names_of(subject: str) -> list[str]:
-    """Return names with commas between them, one by one."""
-    return [name.strip() for name in subject.split(",") if name.strip()]
+    """Return names with commas between them, one by one, each once."""
+    return list(dict.fromkeys(name.strip() for name in subject.split(",") if name.strip()))
 
 
 def kind_names(slug: str, chip: str) -> tuple[str, ...]:
@@ -378,20 +405,21 @@ def vendor_names(chip: str) -> tuple[str, str]:
 def _ban(asked: _Asked) -> EventQuestion:
     params, kinds = asked.params, asked.kinds()
     is_use = params.scope == USE
-    words = f"{params.subject} {SCOPE_WORDS[params.scope]}"
-    words += f" in {params.region}" if params.region else ""
+    words = f"{params.subject} {SCOPE_WORDS[params.scope]}{asked.where}"
     incident = asked.incident(words, kinds, hit_ratio=1 - params.left_ratio if is_use else 0.0)
     incident = replace(incident, stops=asked.stops(kinds))
     slugs = tuple(asked.ground.snapshot.kinds[at].slug for at in kinds)
     if params.scope == SUPPORT:
-        incident = replace(incident, closed=tuple(ClosedValues(kind, asked.first, params.region) for kind in slugs))
-    if is_use:
+        closed = tuple(ClosedValues(kind, asked.first, params.region, asked.until) for kind in slugs)
+        incident = replace(incident, closed=closed)
+    is_everywhere = len(asked.places()) == len(asked.ground.problem.located)
+    if is_use and is_everywhere and params.months is None and not params.left_ratio:
         incident = replace(incident, worthless=slugs)
     return EventQuestion(asked.ground.problem, incident)
 
 
 def _capacity(asked: _Asked) -> EventQuestion:
-    words = f"{asked.params.left_ratio:.0%} of the capacity of {asked.params.subject} is left"
+    words = f"{asked.params.left_ratio:.0%} of the capacity of {asked.params.subject} is left{asked.where}"
     incident = asked.incident(words, asked.kinds(), hit_ratio=1 - asked.params.left_ratio)
     return EventQuestion(asked.ground.problem, incident)
 
@@ -510,10 +538,13 @@ def _new_model(asked: _Asked) -> EventQuestion:
     slug = new_slug(asked.params.subject)
     service = next((one for one in problem.services if one.slug == slug), None)
     if service is None:
-        raise ProblemError([("params.subject", f"no service {asked.params.subject!r} is asked about")])
+        raise ProblemError([("params.subject", f"no service {_like(asked.params)!r} is asked about")])
+    if len(problem.services) == 1:
+        text = "no other service asked about demands anything: there is nothing to hold a new one against"
+        raise ProblemError([("params.subject", text)])
     demand = tuple(one * held for one, held in zip(problem.at(service.demand_tok_s), asked.held(1.0), strict=True))
     model = next(one.model for one in asked.ground.snapshot.services if one.slug == slug)
-    incident = asked.incident(f"A service like {asked.params.subject} comes with model {model}", [])
+    incident = asked.incident(f"A service like {_like(asked.params)} comes with model {model}", [])
     incident = replace(incident, demand=(DemandValues(slug, demand),), new_services=(slug,))
     can = Counter(rate.kind for rate in problem.rates if rate.service == slug)
     notes = () if can else (f"No host type serves {model} within the promise: all of its demand goes unserved.",)
@@ -522,7 +553,12 @@ def _new_model(asked: _Asked) -> EventQuestion:
 
 def new_slug(subject: str) -> str:
     """Return the slug of the service that a new model brings."""
-    return f"{subject.strip()[:40]}{NEW_SUFFIX}"
+    return f"{next(iter(names_of(subject)), '')}{NEW_SUFFIX}"
+
+
+def _like(params: EventParams) -> str:
+    """Return the service that a new one is like."""
+    return next(iter(names_of(params.subject)), "")
 
 
 def snapshot_with_new(snapshot: FleetSnapshot, params: EventParams, months: Sequence[date]) -> FleetSnapshot:
@@ -531,15 +567,16 @@ def snapshot_with_new(snapshot: FleetSnapshot, params: EventParams, months: Sequ
     Raises
     ------
     ProblemError
-        If there is no service that it is to be like.
+        If there is no service that it is to be like, or nothing would be asked of it. Which other services there are
+        is not told: an account may not see them.
     """
-    like = next((one for one in snapshot.services if one.slug == params.subject.strip()), None)
+    like = next((one for one in snapshot.services if one.slug == _like(params)), None)
     if like is None:
-        there = ", ".join(one.slug for one in snapshot.services)
-        raise ProblemError([("params.subject", f"no service {params.subject.strip()!r}; there are: {there}")])
+        raise ProblemError([("params.subject", f"there is no service {_like(params)!r}")])
+    if not (like.demand_request_s if params.request_s is None else params.request_s):
+        text = f"{like.slug} has no demand of its own: name requests above 0"
+        raise ProblemError([("params.request_s", text)])
     slug = new_slug(params.subject)
-    if any(one.slug == slug for one in snapshot.services):
-        raise ProblemError([("params.subject", f"there is a service {slug!r} already, the name of what comes")])
     first = months[period_of(params.month, months)]
     made = replace(
         like,

@@ -6,11 +6,13 @@ from dataclasses import asdict
 from typing import Any
 
 from scenarios.event_reading import EventQuestion
+from scenarios.planning.days import DAYS_A_MONTH
 from scenarios.planning.draining import DrainPlan
 from scenarios.planning.headroom import ALL
 from scenarios.planning.incident_answer import (
     AFTER,
     BEFORE,
+    PLANNED_RATIO,
     ChangeRow,
     IncidentAnswer,
     RecoveryRow,
@@ -21,6 +23,7 @@ from scenarios.planning.problem import PlanProblem
 
 LIMITS_MOST = 12  # rows of limits that are worth something
 NOTICED_MTOK, NOTICED_HOSTS = 1e-6, 1e-6
+DAYS_BELOW_MONTHS = 0.1  # a shorter time is told in days
 
 Rows = list[dict[str, Any]]
 
@@ -65,7 +68,7 @@ def event_result(question: EventQuestion, plans: Mapping[str, MigrationAnswer], 
         "drain": None if drain is None else _drain(problem, drain),
     }
     return {
-        "fleet": {"sentence": sentence_of(problem, answer, plans, drain, question.notes)},
+        "fleet": {"sentence": sentence_of(problem, answer, plans, drain, question)},
         "regions": list(_regions(answer, question.region_names)),
         "incident": said,
     }
@@ -183,7 +186,7 @@ def sentence_of(
     answer: IncidentAnswer,
     plans: Mapping[str, MigrationAnswer],
     drain: DrainPlan | None,
-    notes: Sequence[str],
+    question: EventQuestion,
 ) -> str:
     """Return the answer in a few sentences."""
     parts = [f"{answer.words}."]
@@ -207,10 +210,11 @@ def sentence_of(
         parts.append(f"{-more:,.1f} Mtok fewer go unserved if nothing is done.")
     else:
         parts.append("Nothing more goes unserved, even if nothing is done.")
-    parts += [*_failover_words(answer), *_replan_words(problem, answer, plans)]
+    tier = problem.rules.failover_tier
+    parts += [*_failover_words(answer, tier, question.region_names), *_replan_words(problem, answer, plans)]
     if drain is not None:
-        parts.append(_drain_words(problem, drain))
-    return " ".join([*parts, *notes])
+        parts.append(_drain_words(problem, drain, answer))
+    return " ".join([*parts, *question.notes])
 
 
 def _count(rows: Sequence[Any]) -> str:
@@ -222,21 +226,35 @@ def _recovers(answer: IncidentAnswer) -> str:
     months = [row.nothing_months for row in answer.recovery if row.tier == ALL]
     if any(one is None for one in months):
         return "it does not recover within the months asked about"
-    return f"it recovers in {max((one for one in months if one is not None), default=0.0):,.1f} months"
+    return f"it recovers in {_span(max((one for one in months if one is not None), default=0.0))}"
 
 
-def _failover_words(answer: IncidentAnswer) -> list[str]:
-    before = {row.region for row in answer.failover if not row.is_after and row.holds}
-    lost = sorted(row.region for row in answer.failover if row.is_after and not row.holds and row.region in before)
-    never = sorted(row.region for row in answer.failover if row.is_after and not row.holds and row.region not in before)
+def _span(months: float) -> str:
+    """Return a time in words: in days where it is less than a tenth of a month."""
+    if 0 < months < DAYS_BELOW_MONTHS:
+        days = max(1, round(months * DAYS_A_MONTH))
+        return f"{days} day" + ("s" if days != 1 else "")
+    return f"{months:,.1f} months"
+
+
+def _failover_words(answer: IncidentAnswer, tier: str, names: Mapping[str, str]) -> list[str]:
+    """Say whether the protected tier survives one more failure; of regions where it was not before, only that."""
+    asked = {row.region: row.holds for row in answer.failover if not row.is_after}
+    missed = [row.region for row in answer.failover if row.is_after and not row.holds]
     held = [row for row in answer.failover if row.is_after and row.holds]
-    words = []
+    lost, never, new = (
+        ", ".join(sorted(names.get(region, region) for region in missed if asked.get(region) is held_before))
+        for held_before in (True, False, None)
+    )
+    gold, words = tier.capitalize(), []
     if lost:
-        words.append(f"Gold no longer survives the loss of one more hall in {', '.join(lost)}.")
+        words.append(f"{gold} no longer survives the loss of one more hall in {lost}.")
     if never:
-        words.append(f"Gold does not survive the loss of one hall in {', '.join(never)}, nor did it before.")
-    if held and not lost and not never:
-        words.append("Gold survives the loss of one more hall everywhere.")
+        words.append(f"{gold} does not survive the loss of one hall in {never}, nor did it before.")
+    if new:
+        words.append(f"{gold} does not survive the loss of one hall in {new}.")
+    if held and not missed:
+        words.append(f"{gold} survives the loss of one more hall everywhere.")
     return words
 
 
@@ -263,20 +281,36 @@ def _replan_words(problem: PlanProblem, answer: IncidentAnswer, plans: Mapping[s
     says += f" ({cost.written_off / 1e6:,.2f} M of it written off)" if cost.written_off else ""
     if cost.more_least is not None and cost.more_most is not None and cost.more_least < 0 < cost.more_most:
         says += ", less than what both searches leave open"
+    return [f"{says}; {_back_words(answer, more)}."]
+
+
+def _back_words(answer: IncidentAnswer, more_mtok: float) -> str:
+    """Say when the new plan serves as well as the one before."""
     months = [row.replan_months for row in answer.recovery if row.tier == ALL]
     if any(one is None for one in months):
-        return [f"{says}; it does not recover all within the months asked about."]
+        return "it does not recover all within the months asked about"
     worst = max((one for one in months if one is not None), default=0.0)
-    return [f"{says}; {f'it recovers in {worst:,.1f} months' if worst else 'nothing is served worse under it'}."]
+    if worst:
+        return f"it recovers in {_span(worst)}"
+    if more_mtok > NOTICED_MTOK:
+        return f"in no month by more than {PLANNED_RATIO:.0%} of demand"
+    return "nothing is served worse under it"
 
 
-def _drain_words(problem: PlanProblem, drain: DrainPlan) -> str:
-    if drain.done is not None:
-        month = problem.periods[drain.done]
-        return f"Drained ahead of it, all {drain.total} are brought up by {month} with gold protected."
+def _drain_words(problem: PlanProblem, drain: DrainPlan, answer: IncidentAnswer) -> str:
+    before = [row.holds for row in answer.failover if not row.is_after]
+    kept = f" with {problem.rules.failover_tier} protected" if before and all(before) else ""
+    if drain.done is None:
+        return (
+            f"Drained from {problem.periods[0]} on{kept}, {drain.left} of {drain.total} are not brought up within the "
+            "months asked about."
+        )
+    done, months = drain.done, problem.periods
+    if done < answer.first:
+        return f"Drained ahead of it, all {drain.total} are brought up by {months[done]}{kept}."
     return (
-        f"Drained ahead of it with gold protected, {drain.left} of {drain.total} are not brought up within the months "
-        "asked about."
+        f"Drained from {months[0]} on, all {drain.total} are brought up by {months[done]}{kept}, after it has begun in "
+        f"{months[answer.first]}."
     )
 
 

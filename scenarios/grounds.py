@@ -16,7 +16,7 @@ import numpy as np
 
 from accelerator import chip_get
 from fleet.slips import slip_days
-from fleet.snapshot import FleetSnapshot, FloatArray, IntArray, TreeFacts
+from fleet.snapshot import FleetSnapshot, FloatArray, IntArray, PolicyFact, TreeFacts
 from fleet.trees import rack_limits, rows_over
 from scenarios.demand import month_label
 from scenarios.planning.params import MigrationParams
@@ -232,7 +232,7 @@ class _Ground:
     def kinds(self) -> Iterator[KindValues]:
         """Return the host types with their money."""
         params, said = self._params, {one.kind: one for one in self._params.prices}
-        worthless = {k for _place, k, _months in self._bans({"use", "sell"})}  # who would buy what may not be used
+        worthless = {k for _place, k, _months in self._bans({"sell"})} | self._useless()
         for at, kind in enumerate(self._snapshot.kinds):
             own = said.get(kind.slug)
             price = own.price if own else self._question.price.get(kind.slug, params.price_unknown)
@@ -340,16 +340,32 @@ class _Ground:
 
     def _bans(self, verbs: Collection[str]) -> Iterator[tuple[int, int, BoolArray]]:
         """Yield place, kind and the months in which policy forbids one of some verbs there, bool[T]."""
+        for policy, at, k in self._banned_places(verbs):
+            yield at, k, self._policy_months(policy)
+
+    def _banned_places(self, verbs: Collection[str]) -> Iterator[tuple[PolicyFact, int, int]]:
+        """Yield policies that forbid one of some verbs in a month asked about, with place and kind."""
         for policy in self._snapshot.policies:
-            ends_on = policy.ends_on or date.max
-            months = np.array([policy.starts_on <= month < ends_on for month in self._months])
-            if policy.verb not in verbs or not months.any():
+            if policy.verb not in verbs or not self._policy_months(policy).any():
                 continue
             for at, place in enumerate(self.places):
                 if policy.site in {"", place.site} and policy.region in {"", self._region(place.slug)}:
                     yield from (
-                        (at, k, months) for k, kind in enumerate(self._snapshot.kinds) if kind.chip == policy.chip
+                        (policy, at, k) for k, kind in enumerate(self._snapshot.kinds) if kind.chip == policy.chip
                     )
+
+    def _policy_months(self, policy: PolicyFact) -> BoolArray:
+        """Return in which months a policy holds, bool[T]."""
+        ends_on = policy.ends_on or date.max
+        return np.array([policy.starts_on <= month < ends_on for month in self._months])
+
+    def _useless(self) -> set[int]:
+        """Return the kinds that may be used nowhere asked about any more, for good: who would buy them."""
+        nowhere: dict[int, set[int]] = {}
+        for policy, at, k in self._banned_places({"use"}):
+            if policy.ends_on is None:
+                nowhere.setdefault(k, set()).add(at)
+        return {k for k, places in nowhere.items() if len(places) == len(self.places)}
 
     def up(self) -> Iterator[UpValues]:
         """Return where hosts may not be used: they stay in their racks, and serve nothing."""

@@ -17,6 +17,7 @@ from scenarios.planning.problem import (
     DeliveryValues,
     OfferValues,
     PlanProblem,
+    RateValues,
     Series,
     UpValues,
     problem_check,
@@ -53,6 +54,7 @@ class ClosedValues:
     kind: str = given("Kind of host.")
     first: int = given("First period in which none opens.", unit="period", least=0, most=PERIODS_MOST)
     region: str = given("Region; empty: all.", default="")
+    until: int | None = given("Period from which they open again; none: never.", unit="period", default=None, least=0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,6 +97,9 @@ class Incident:
         least=0.0,
         most=1.0,
     )
+    begin_ratio: float = given(
+        "Share of its first period that has passed when it begins.", unit="-", default=0.0, least=0.0, most=1.0
+    )
     hits: tuple[HitValues, ...] = given("Hosts that cannot serve.", default=())
     stops: tuple[StopValues, ...] = given("Hosts that do not come.", default=())
     closed: tuple[ClosedValues, ...] = given("Where nothing new opens.", default=())
@@ -110,9 +115,16 @@ def world_before(problem: PlanProblem, incident: Incident) -> PlanProblem:
     new = set(incident.new_services)
     if not new:
         return problem
+    services = tuple(one for one in problem.services if one.slug not in new)
     return replace(
         problem,
-        services=tuple(one for one in problem.services if one.slug not in new),
+        services=services,
+        floors=tuple(
+            one
+            for one in problem.floors  # a floor under nothing but what comes is none before
+            if one.region in {"", *(service.region for service in services)}
+            and one.tier in {"", *(service.tier for service in services)}
+        ),
         rates=tuple(one for one in problem.rates if one.service not in new),
         order=tuple(one for one in problem.order if one.first not in new and one.then not in new),
     )
@@ -138,7 +150,7 @@ def world_after(problem: PlanProblem, incident: Incident) -> PlanProblem:
         up=tuple(_up(problem, incident)),
         deliveries=tuple(row for one in problem.deliveries for row in _delivered(problem, one, incident.stops)),
         offers=tuple(row for one in problem.offers for row in _offered(problem, one, incident.stops)),
-        rates=tuple(one for one in problem.rates if not _is_closed(problem, one.service, one.kind, incident)),
+        rates=tuple(row for one in problem.rates for row in _opening(problem, one, incident)),
     )
     problem_check(after)
     return after
@@ -160,6 +172,7 @@ def _errors(problem: PlanProblem, incident: Incident) -> Iterator[tuple[str, str
     count = len(problem.periods)
     if incident.first >= count:
         yield "incident.first", f"period {incident.first} is after the horizon of {count}"
+    yield from _contradictions(incident)
     for name in ("hits", "stops", "closed", "demand", "exposed", "placed"):
         for at, row in enumerate(getattr(incident, name)):
             for what, slugs in known.items():
@@ -176,6 +189,15 @@ def _errors(problem: PlanProblem, incident: Incident) -> Iterator[tuple[str, str
         for at, slug in enumerate(getattr(incident, name)):
             if slug not in known[what]:
                 yield f"incident.{name}[{at}]", f"unknown {what} {slug!r}"
+
+
+def _contradictions(incident: Incident) -> Iterator[tuple[str, str]]:
+    if incident.until is not None and incident.until <= incident.first:
+        yield "incident.until", f"period {incident.until} is not after the first one, {incident.first}"
+    demanded = [row.service for row in incident.demand]
+    for at, service in enumerate(demanded):
+        if service in demanded[:at]:
+            yield f"incident.demand[{at}].service", f"{service!r} is named twice"
 
 
 def _up(problem: PlanProblem, incident: Incident) -> Iterator[UpValues]:
@@ -231,14 +253,21 @@ def _part(hosts: int, left_ratio: float) -> int:
     return min(math.floor(hosts * left_ratio + 1e-9), HOSTS_MOST)
 
 
-def _is_closed(problem: PlanProblem, service: str, kind: str, incident: Incident) -> bool:
-    """Whether a service may not open a kind any more: it does not serve there yet, nor could before the period."""
-    region = next(one.region for one in problem.services if one.slug == service)
-    rates = [one for one in problem.rates if (one.service, one.kind) == (service, kind)]
-    homegrown = next(one.homegrown for one in problem.kinds if one.slug == kind)
-    if not homegrown or any(one.in_use for one in rates):
-        return False
-    return any(
-        row.kind == kind and row.region in {"", region} and min(one.ready for one in rates) >= row.first
-        for row in incident.closed
-    )
+def _opening(problem: PlanProblem, rate: RateValues, incident: Incident) -> Iterator[RateValues]:
+    """Yield a rate unless its way may not open any more; later where it may again.
+
+    A service that serves on a kind already, or could have opened it before the period, may go on.
+    """
+    rates = [one for one in problem.rates if (one.service, one.kind) == (rate.service, rate.kind)]
+    homegrown = next(one.homegrown for one in problem.kinds if one.slug == rate.kind)
+    region = next(one.region for one in problem.services if one.slug == rate.service)
+    ready = min(one.ready for one in rates)
+    for row in incident.closed:
+        is_in = row.first <= ready and (row.until is None or ready < row.until)
+        if homegrown and is_in and row.kind == rate.kind and row.region in {"", region}:
+            if any(one.in_use for one in rates):
+                break
+            if row.until is not None and row.until < len(problem.periods):
+                yield replace(rate, ready=max(rate.ready, row.until))
+            return
+    yield rate

@@ -382,7 +382,13 @@ class _Compared:
             )
 
     def _run_out_on(self, judged: Judged, scope: Scope) -> str | None:
-        position = float(run_out_positions(self._row(judged, "share", scope)))
+        """Return the day on which demand first exceeds supply; where the incident brings that, not before its begin."""
+        share = self._row(judged, "share", scope)
+        position = float(run_out_positions(share))
+        first = self.incident.first
+        if judged is self.after and math.isfinite(position) and int((share < 1 - SERVED).argmax()) == first:
+            own = float(run_out_positions(self._row(self.before, "share", scope)))
+            position = max(position, min(own, first + self.incident.begin_ratio))
         return position_day(self.problem, position if math.isfinite(position) else None)
 
     def _months(
@@ -394,7 +400,7 @@ class _Compared:
         if not len(worse):
             return 0.0
         last = first + int(worse[-1])
-        is_over = self.incident.until is not None and last + 1 >= self.incident.until
+        is_over = self.incident.until is not None and last + 1 == self.incident.until
         if last == self.count - 1 and not is_over:
             return None
         return float(self.held[first : last + 1].sum() * self.problem.rules.period_months)
@@ -519,7 +525,7 @@ def _actions(
     if best is None or not best.is_plan:
         return
     rows = [
-        _action(found, after, (best, plans[WITHOUT + action]), action, since)
+        _action(found, after, (best, plans[WITHOUT + action], plans.get(BEFORE)), action, since)
         for action in ACTIONS
         if WITHOUT + action in plans
     ]
@@ -533,10 +539,17 @@ def _actions(
 
 
 def _action(
-    found: _Compared, after: PlanProblem, both: tuple[MigrationAnswer, MigrationAnswer], action: str, since: int
+    found: _Compared,
+    after: PlanProblem,
+    plans: tuple[MigrationAnswer, MigrationAnswer, MigrationAnswer | None],
+    action: str,
+    since: int,
 ) -> ActionRow:
-    """Return what an action does: of two plans, the best one, and the best without it."""
-    best, other = both
+    """Return what an action does: of three plans, the best one, the best without it, and the one before.
+
+    Of a period that the incident takes a part of, tokens and energy count for that part, as in `after_mtok`.
+    """
+    best, other, before = plans
     new = [sum(row.new for row in best.hosts if row.period == at) for at in (len(after.periods) - 1, since - 1)]
     bought = sum(row.hosts for row in best.bought if row.period >= since)
     count = {
@@ -547,16 +560,22 @@ def _action(
     words = {PURCHASES: "Buying hosts", OPENINGS: "Opening chips for services", DELIVERIES: "Racking what is delivered"}
     if not other.is_plan:
         return ActionRow(action, count, None, None, None, f"{words[action]}: there is no plan without it.")
-    short = _total(found.short_mtok(after, other)), _total(found.short_mtok(after, best))
+    short = _total(found.after_mtok(before, other)), _total(found.after_mtok(before, best))
     recovered = (short[0] or 0.0) - (short[1] or 0.0)
-    money = _running(after, best) - _running(after, other)
+    money = _running(after, best, found.held) - _running(after, other, found.held)
     per_money = recovered / money if money > 0 and recovered > 0 else None
     says = f"{words[action]} recovers {recovered:,.1f} Mtok"
     says += f" and costs {money:,.0f} {after.currency}." if money > 0 else f" and saves {-money:,.0f} {after.currency}."
     return ActionRow(action, count, recovered, money, per_money, says)
 
 
-def _running(problem: PlanProblem, answer: MigrationAnswer) -> float:
-    """Return what a plan uses up without penalties and without what is paid for orders in any case. [money]"""
-    discount = Facts.of(problem).discount
-    return sum(row.discounted - float(discount[row.period]) * (row.penalty + row.deliveries) for row in answer.money)
+def _running(problem: PlanProblem, answer: MigrationAnswer, held: FloatArray) -> float:
+    """Return what a plan uses up without penalties and without what is paid for orders in any case. [money]
+
+    Energy counts for the share of each period that the incident holds, float64[T]. [-]
+    """
+    discount, total = Facts.of(problem).discount, 0.0
+    for row in answer.money:
+        spared = row.energy * (1 - float(held[row.period])) if row.period < len(held) else 0.0
+        total += row.discounted - float(discount[row.period]) * (row.penalty + row.deliveries + spared)
+    return total

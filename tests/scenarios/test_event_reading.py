@@ -8,8 +8,12 @@ import pytest
 
 from fleet.snapshot import DAY_MAX, DAY_MIN, DeploymentFact, TreeFacts
 from scenarios.event_reading import EventFacts, Ground, event_read, outage_read, snapshot_with_new
+from scenarios.event_result import sentence_of
 from scenarios.grounds import problem_of
+from scenarios.planning.draining import DrainPlan
 from scenarios.planning.incident import world_after
+from scenarios.planning.incident_answer import FailoverRow, PlanCost, incident_answer
+from scenarios.planning.migration import plan_migration
 from scenarios.planning.params import EventParams, OutageParams
 from scenarios.planning.plain import ProblemError
 from tests.factories import delivery_fact, service_fact
@@ -83,6 +87,18 @@ def test_a_switchboard_takes_the_racks_that_hang_on_nothing_else(snap):
     assert {row.kind: row.ratio for row in outage(snap, node="right").incident.hits}["gpu"] == pytest.approx((0.5,) * 4)
 
 
+def test_an_outage_that_takes_no_host_says_why(snap):
+    spared = replace(snap.power, leaf_rack=np.array([0, 0]), leaf_node=np.array([0, 1]))
+    assert "hangs on something else" in outage(replace(snap, power=spared), node="left").notes[0]
+    bare = replace(snap.power, leaf_rack=np.array([0]), leaf_node=np.array([0]))
+    assert "no host of theirs stands there" in outage(replace(snap, power=bare), node="right").notes[0]
+
+
+def test_a_service_named_twice_is_one(snap):
+    read = event(snap, event="client_doubles", subject="chat, chat", client_ratio=0.5).incident
+    assert [row.service for row in read.demand] == ["chat"]
+
+
 def test_new_hosts_in_what_is_dark_do_not_serve_either(snap):
     """No homegrown host stands yet: the share of the racks' power counts."""
     read = outage(snap, node="left").incident
@@ -105,6 +121,7 @@ def test_days_of_an_outage_are_shares_of_its_months(snap):
     read = outage(snap, tree="rack", node="r001", day="2027-01-22", repair_days=24).incident  # until 15 February
     assert (read.first, read.until) == (0, 2)
     assert read.lasting == pytest.approx((10 / 31, 14 / 28, 0.0, 0.0))
+    assert read.begin_ratio == pytest.approx(21 / 31)
     assert next(row for row in read.hits if row.kind == "gpu").ratio == pytest.approx((0.25, 0.25, 0.0, 0.0))
 
 
@@ -130,14 +147,27 @@ def test_an_outage_that_cannot_be_is_refused_by_field(snap, params, words):
     assert words in str(error.value)
 
 
-def test_a_ban_of_use_takes_its_share_at_once_and_leaves_hosts_without_value(snap):
-    read = event(snap, event="ban", subject="h20-96", left_ratio=0.2, month="2027-02")
-    assert [(row.kind, row.ratio) for row in read.incident.hits] == [("gpu", pytest.approx((0.0, 0.8, 0.8, 0.8)))]
+def test_a_ban_of_use_that_leaves_nothing_leaves_hosts_without_value(snap):
+    read = event(snap, event="ban", subject="h20-96", month="2027-02")
+    assert [(row.kind, row.ratio) for row in read.incident.hits] == [("gpu", pytest.approx((0.0, 1.0, 1.0, 1.0)))]
     assert read.incident.worthless == ("gpu",)
     assert [row.exposed_tok_s for row in read.incident.placed] == [12_000.0]
     after = world_after(read.problem, read.incident)
     assert after.standing == read.problem.standing
     assert {kind.slug: kind.resale_ratio for kind in after.kinds}["gpu"] == 0.0
+
+
+@pytest.mark.parametrize("limit", [{"left_ratio": 0.2}, {"months": 2}, {"months": 12}])
+def test_hosts_that_may_be_used_again_or_in_part_keep_their_value(snap, limit):
+    read = event(snap, event="ban", subject="h20-96", **limit).incident
+    assert read.hits[0].ratio[0] == pytest.approx(1.0 - limit.get("left_ratio", 0.0))
+    assert read.worthless == ()
+
+
+def test_a_ban_of_support_that_ends_lets_chips_open_again(snap):
+    read = event(snap, event="ban", subject="thead-ppu-810e", scope="support", months=2)
+    rates = {row.kind: row.ready for row in world_after(read.problem, read.incident).rates}
+    assert rates == {"gpu": 0, "own": 2}
 
 
 @pytest.mark.parametrize(("scope", "ways"), [("purchases", 2), ("support", 1)])
@@ -199,16 +229,34 @@ def test_a_new_model_is_a_service_like_another_one(snap):
     params = EventParams(event="new_model", subject="chat", model="qwen3-8b", request_s=3.0, month="2027-02")
     months = question(snap).months
     made = snapshot_with_new(snap, params, months)
-    new = next(one for one in made.services if one.slug == "chat-new")
+    new = next(one for one in made.services if one.slug == "chat+new")
     assert (new.model, new.demand_request_s, new.demand_on) == ("qwen3-8b", 3.0, date(2027, 2, 1))
     assert (new.tier, new.profile, new.ready_on) == ("gold", "azure-conv", snap.services[0].ready_on)
     read = event_read(ground(made), params, EventFacts())
-    assert read.incident.new_services == ("chat-new",)
+    assert read.incident.new_services == ("chat+new",)
     assert read.incident.demand[0].demand_tok_s == pytest.approx((0.0, 15_000, 15_000, 15_000))
     with pytest.raises(ProblemError, match="no service 'none'"):
         snapshot_with_new(snap, replace(params, subject="none"), months)
-    with pytest.raises(ProblemError, match="there is a service 'chat-new' already"):
-        snapshot_with_new(made, params, months)
+    listed = snapshot_with_new(snap, replace(params, subject="chat,"), months)
+    assert [one.slug for one in listed.services] == ["chat", "chat+new"]
+
+
+def test_what_else_there_is_is_not_told_to_who_names_a_service_that_is_not(snap):
+    hidden = replace(snap, services=(*snap.services, service_fact("secret"), service_fact("chat-new")))
+    params = EventParams(event="new_model", subject="none")
+    with pytest.raises(ProblemError) as error:
+        snapshot_with_new(hidden, params, question(snap).months)
+    assert error.value.errors == (("params.subject", "there is no service 'none'"),)
+    made = snapshot_with_new(hidden, replace(params, subject="chat"), question(snap).months)
+    assert "chat+new" in {one.slug for one in made.services}
+
+
+def test_a_new_model_needs_a_demand(snap):
+    idle = replace(snap, services=(replace(snap.services[0], demand_request_s=0.0),))
+    params = EventParams(event="new_model", subject="chat")
+    with pytest.raises(ProblemError, match=r"params.request_s: chat has no demand of its own"):
+        snapshot_with_new(idle, params, question(snap).months)
+    snapshot_with_new(idle, replace(params, request_s=1.0), question(snap).months)
 
 
 def test_a_capacity_comes_back_after_its_months(snap):
@@ -230,6 +278,9 @@ def test_an_event_holds_in_its_region_alone():
     )
     read = event(snap, event="ban", subject="h20-96", region="south").incident
     assert [row.place for row in read.hits] == ["dc02/h1"]
+    assert read.worthless == ()  # in the north they serve on
+    factor = event(snap, event="capacity_factor", subject="h20-96", region="south", left_ratio=0.5, months=1).incident
+    assert factor.words == "50% of the capacity of h20-96 is left in south in 2027-01"
     with pytest.raises(ProblemError, match=r"params.region: no region 'west'"):
         event(snap, event="ban", subject="h20-96", region="west")
 
@@ -243,9 +294,66 @@ def test_an_event_holds_in_its_region_alone():
         ({"event": "ban", "subject": "gpu", "month": "2027-09"}, "'2027-09' does not lie in 2027-01 to 2027-04"),
         ({"event": "firmware_baseline", "subject": "gpu"}, "params.firmware: the least firmware set allowed"),
         ({"event": "client_doubles", "subject": "mail"}, "params.subject: no service 'mail' is asked about"),
+        ({"event": "firmware_baseline", "subject": "gpu", "firmware": "f", "months": 1}, "params.months: a firmware"),
+        (
+            {"event": "supplier_stop", "subject": "t-head", "region": "north"},
+            "params.region: only a ban and a capacity",
+        ),
+        ({"event": "new_model", "subject": "chat", "request_s": 0.0}, "params.request_s: it must be above 0"),
     ],
 )
 def test_an_event_that_cannot_be_is_refused_by_field(snap, params, words):
     with pytest.raises(ProblemError) as error:
         event(snap, **params)
     assert words in str(error.value)
+
+
+# --- in words ---------------------------------------------------------------------------------------------------------
+@pytest.fixture
+def half(snap):
+    """A question and its answer, in which gold is not protected but standard is."""
+    read = event(snap, event="capacity_factor", subject="gpu", left_ratio=0.5)
+    problem = replace(read.problem, rules=replace(read.problem.rules, failover_tier="standard"))
+    read = replace(read, problem=problem, region_names={"north": "North", "south": "South"})
+    return read, incident_answer(problem, read.incident)
+
+
+def told(read, answer, plans=None, drain=None):
+    return sentence_of(read.problem, answer, plans or {}, drain, read)
+
+
+def failover(region, is_after, holds):
+    return FailoverRow(region, is_after, 0, "dc01/h1", 0.0, holds, None)
+
+
+def test_words_of_one_more_failure_name_the_protected_tier_and_regions(half):
+    read, answer = half
+    rows = (failover("north", False, True), failover("north", True, False), failover("south", True, False))
+    words = told(read, replace(answer, failover=rows))
+    assert "Standard no longer survives the loss of one more hall in North." in words
+    assert "Standard does not survive the loss of one hall in South." in words, "nothing was protected there before"
+    assert "nor did it before" not in words
+
+
+def test_a_drain_is_ahead_of_a_baseline_only_if_it_is_done_before(half):
+    read, answer = half
+    drain = DrainPlan((), total=12, left=0, done=2, waits=0)
+    late = told(read, replace(answer, failover=()), drain=drain)
+    assert late.endswith("all 12 are brought up by 2027-03, after it has begun in 2027-01.")
+    kept = replace(answer, first=3, failover=(failover("north", False, True),))
+    assert "Drained ahead of it, all 12 are brought up by 2027-03 with standard protected." in told(
+        read, kept, drain=drain
+    )
+
+
+def test_a_new_plan_that_leaves_a_little_more_unserved_does_not_say_that_nothing_is_worse(half):
+    read, answer = half
+    plan = plan_migration(read.problem)
+    recovery = tuple(replace(row, replan_months=0.0) for row in answer.recovery)
+    cost = PlanCost(0.0, 1e6, 0.0, 1e6, 1e6, 1e6)
+    answer = replace(answer, cost=cost, recovery=recovery, plan_before_mtok=0.0, plan_after_mtok=5.0)
+    assert "; in no month by more than 1% of demand." in told(read, answer, {"after": plan})
+    same = replace(answer, plan_after_mtok=0.0)
+    assert "; nothing is served worse under it." in told(read, same, {"after": plan})
+    short = replace(answer, recovery=tuple(replace(row, replan_months=0.066) for row in recovery))
+    assert "; it recovers in 2 days." in told(read, short, {"after": plan})

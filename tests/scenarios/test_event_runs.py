@@ -7,7 +7,7 @@ import pytest
 from django.core.exceptions import ValidationError
 from django.core.management import CommandError, call_command
 
-from fleet.models import Card, Delivery, FirmwareSet, Order, PowerNode
+from fleet.models import Card, Delivery, FirmwareSet, Order, PowerNode, Region, Service
 from scenarios.engine import run_compute
 from scenarios.event_facts import event_facts
 from scenarios.models import Run, Scenario
@@ -123,8 +123,8 @@ def test_tables_and_a_report_tell_of_it(fleet):
 def test_a_new_model_is_rated_and_comes_on_top(fleet):
     run = computed(asked("event", event="new_model", subject="chat", model="qwen3-8b", request_s=4, month="2027-02"))
     result = run.result
-    assert {row["service"] for row in result["ratings"]} == {"chat", "chat-new"}
-    assert next(row["model"] for row in result["ratings"] if row["service"] == "chat-new") == "qwen3-8b"
+    assert {row["service"] for row in result["ratings"]} == {"chat", "chat+new"}
+    assert next(row["model"] for row in result["ratings"] if row["service"] == "chat+new") == "qwen3-8b"
     whole = {row["month"]: row for row in result["incident"]["changes"] if not row["tier"]}
     assert whole["2027-01"]["demand_after_tok_s"] == whole["2027-01"]["demand_before_tok_s"]
     assert whole["2027-02"]["demand_after_tok_s"] > whole["2027-02"]["demand_before_tok_s"]
@@ -163,6 +163,13 @@ def test_facts_of_an_event_come_from_orders_and_cards(fleet):
         ("event", {"event": "supplier_stop", "subject": "x"}, "params.subject: supplier or vendor 'x' is not there"),
         ("event", {"event": "client_doubles", "subject": "x"}, "params.subject: service 'x' is not there"),
         ("event", {"event": "new_model", "subject": "chat", "model": "gpt-0"}, "params.model: "),
+        ("event", {"event": "new_model", "subject": "chat", "request_s": 0}, "params.request_s: it must be above 0"),
+        ("event", {"event": "client_doubles", "subject": "chat", "region": "north"}, "params.region: only a ban"),
+        (
+            "event",
+            {"event": "firmware_baseline", "subject": "h20-96", "firmware": "x", "months": 2},
+            "params.months: a firmware baseline holds for good",
+        ),
         (
             "event",
             {"event": "firmware_baseline", "subject": "h20-96", "firmware": "x"},
@@ -175,6 +182,30 @@ def test_what_cannot_be_is_refused_at_once_by_field(fleet, kind, params, words):
         scenario_save(asked(kind, **params))
     assert any(words in text for text in error.value.message_dict["params"]), error.value.message_dict
     assert not Scenario.objects.exists()
+
+
+def test_a_new_model_like_a_service_without_demand_needs_requests(fleet):
+    fleet["service"].demand_request_s = 0
+    fleet["service"].save()
+    with pytest.raises(ValidationError, match=r"params.request_s: chat has no demand of its own"):
+        scenario_save(asked("event", event="new_model", subject="chat"))
+    alone = asked("event", event="new_model", subject="chat", request_s=5)
+    run = run_submit(scenario=scenario_save(alone), owner=None)
+    run_work(run.pk)
+    run.refresh_from_db()
+    assert "params.subject: no other service asked about demands anything" in run.error
+
+
+def test_a_service_asked_about_alone_stays_alone_beside_a_new_model_named_with_a_comma(fleet):
+    south = Region.objects.create(slug="south", name="South")
+    chat = Service.objects.get(slug="chat")
+    chat.pk, chat.slug, chat.name, chat.region = None, "hidden", "Hidden", south
+    chat.save()
+    scenario = asked("event", event="new_model", subject="chat,", request_s=4)
+    scenario.services = ["chat"]
+    result = computed(scenario).result
+    assert "hidden" not in json.dumps(result)
+    assert {row["service"] for row in result["ratings"]} == {"chat", "chat+new"}
 
 
 def test_the_command_refuses_with_the_field_and_stores_nothing(fleet, tmp_path):

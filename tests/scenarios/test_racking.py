@@ -263,6 +263,21 @@ def test_a_ban_on_use_takes_the_hosts_out_from_its_month():
     assert {kind.slug: kind.resale_ratio for kind in problem.kinds}["gpu"] == 0.0
 
 
+def test_a_ban_on_use_that_ends_or_holds_in_one_region_leaves_hosts_their_value():
+    two = fleet(
+        sites=("dc01", "dc02"),
+        regions=("north", "south"),
+        site_regions={"dc01": "north", "dc02": "south"},
+        services=(service_fact("chat"), service_fact("code", region="south")),
+        hosts={("dc01", "gpu"): 6, ("dc02", "gpu"): 6},
+    )
+    for snap, ends_on, region in ((two, None, "south"), (fleet(), date(2027, 4, 1), "")):
+        policy = PolicyFact("ban", "h20-96", "use", date(2027, 3, 1), ends_on, region=region, site="")
+        problem = problem_of(replace(snap, policies=(policy,)), question(snap))
+        assert len(problem.up) == 1
+        assert {kind.slug: kind.resale_ratio for kind in problem.kinds}["gpu"] == 0.5
+
+
 @pytest.mark.parametrize("month", ["2027-13", "2027-1x", "2027-00", "27-01"])
 def test_a_month_that_does_not_exist_is_refused(month):
     snap = fleet()

@@ -14,7 +14,7 @@ from scenarios.planning.incident import (
     world_before,
 )
 from scenarios.planning.plain import ProblemError
-from scenarios.planning.problem import DeliveryValues, OfferValues, RateValues, UpValues
+from scenarios.planning.problem import DeliveryValues, FloorValues, OfferValues, RateValues, UpValues
 from tests.scenarios.planning.capacity_fleets import one_service, random_fleet
 from tests.scenarios.planning.fleets import hand_fleet
 
@@ -102,6 +102,32 @@ def test_no_service_opens_a_kind_without_support_but_what_serves_goes_on():
     assert world_after(hand_fleet(rates=serving), closed).rates == serving
     before = (rates[0], replace(rates[1], ready=0))  # could have opened before the month
     assert world_after(hand_fleet(rates=before), closed).rates == before
+
+
+def test_a_kind_that_is_supported_again_opens_then():
+    rates = (RateValues("chat", "gpu", 100.0), RateValues("chat", "own", 80.0, ready=0))
+    closed = replace(NOTHING, closed=(ClosedValues("own", first=0, until=1),))
+    after = world_after(hand_fleet(rates=rates), closed)
+    assert [(row.kind, row.ready) for row in after.rates] == [("gpu", 0), ("own", 1)]
+    assert world_after(after, closed) == after
+    late = replace(NOTHING, closed=(ClosedValues("own", first=0, until=2),))
+    assert [row.kind for row in world_after(hand_fleet(rates=rates), late).rates] == ["gpu"]
+
+
+def test_a_floor_on_a_region_that_only_a_new_service_has_is_none_before():
+    problem = hand_fleet()
+    south = replace(problem.services[0], slug="new", region="south")
+    floors = (FloorValues(0.1), FloorValues(0.5, region="south"))
+    problem = replace(problem, services=(*problem.services, south), floors=floors)
+    assert world_before(problem, replace(NOTHING, new_services=("new",))).floors == floors[:1]
+
+
+def test_an_incident_that_ends_before_it_begins_or_names_a_demand_twice_is_refused():
+    demand = DemandValues("chat", (1.0,))
+    incident = replace(NOTHING, first=1, until=1, demand=(demand, demand))
+    with pytest.raises(ProblemError) as error:
+        world_after(hand_fleet(), incident)
+    assert [place for place, _text in error.value.errors] == ["incident.until", "incident.demand[1].service"]
 
 
 def test_a_new_service_is_in_the_world_after_alone():

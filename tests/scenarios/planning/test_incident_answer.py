@@ -7,7 +7,7 @@ import pytest
 
 from scenarios.planning.capacity import plan_capacity
 from scenarios.planning.holding import Held
-from scenarios.planning.incident import ExposedValues, HitValues, Incident, PlacedValues, world_after
+from scenarios.planning.incident import DemandValues, ExposedValues, HitValues, Incident, PlacedValues, world_after
 from scenarios.planning.incident_answer import incident_answer, plan_worlds, written_off
 from scenarios.planning.migration import plan_migration
 from scenarios.planning.problem import DeliveryValues, DomainValues, LostValues, OfferValues
@@ -76,6 +76,20 @@ def test_what_is_never_repaired_never_recovers_and_what_is_not_noticed_needs_no_
     assert {row.nothing_months for row in incident_answer(flat(), lost).recovery} == {None}
     slight = replace(lost, hits=(HitValues("dc1", "gpu", (0.05,)),))
     assert {row.nothing_months for row in incident_answer(flat(), slight).recovery} == {0.0}
+
+
+def test_demand_runs_out_with_the_incident_and_not_before_it():
+    assert {row.run_out_after_on for row in incident_answer(flat(), half_lost()).recovery} == {"2027-03-01"}
+    later = incident_answer(flat(), half_lost(begin_ratio=10 / 31)).recovery
+    assert {row.run_out_after_on for row in later} == {"2027-03-11"}
+    assert {row.run_out_before_on for row in later} == {None}
+
+
+def test_what_is_still_worse_after_the_incident_has_not_recovered():
+    """Demand that it brought stays when it is over."""
+    demand = DemandValues("chat", (900.0,) * 3 + (1200.0,) * 3)
+    answer = incident_answer(flat(), Incident(words="x", first=2, until=4, demand=(demand,)))
+    assert {row.nothing_months for row in answer.recovery} == {None}
 
 
 def test_exposure_is_a_share_of_supply_and_of_what_is_placed():
@@ -151,6 +165,19 @@ def test_a_new_plan_serves_what_was_lost_on_other_hosts_and_says_what_that_costs
     opens = {row.action: row for row in answer.actions}
     assert opens["openings"].recovered_mtok == pytest.approx(2 * 200 * 0.5 * PERIOD_MTOK)
     assert opens["openings"].count == 1
+
+
+def test_an_action_in_a_month_touched_in_part_recovers_the_tokens_of_that_part():
+    problem = costly()
+    dark = {"words": "a is dark", "first": 0, "until": 1, "hits": (HitValues("a", "gpu", (1.0, 0.0)),)}
+    opens = []
+    for share in (1.0, 0.1):
+        incident = Incident(lasting=(share, 0.0), **dark)
+        answer = incident_answer(problem, incident, planned(problem, incident))
+        opens.append(next(row for row in answer.actions if row.action == "openings"))
+    assert opens[0].recovered_mtok == pytest.approx(200 * 0.5 * PERIOD_MTOK)
+    assert opens[1].recovered_mtok == pytest.approx(0.1 * opens[0].recovered_mtok)
+    assert opens[1].money != opens[0].money
 
 
 def test_without_the_only_action_that_helps_its_tokens_are_lost():
