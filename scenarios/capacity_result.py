@@ -20,7 +20,7 @@ from scenarios.planning.capacity_answer import (
     SiteRow,
     TierRow,
 )
-from scenarios.planning.headroom import ALL, SHARE_MOST
+from scenarios.planning.headroom import ALL, SERVED, SHARE_MOST
 from scenarios.planning.problem import PlanProblem
 from scenarios.plans import NO_HOST
 from scenarios.run_outs import run_out_sentence
@@ -89,9 +89,7 @@ class _Rows:
         row = self._run_outs["", ALL]
         sentence = run_out_sentence("The fleet", row.run_out_on, self.months[-1])
         if len(self.regions) > 1 and row.run_out_on.p10 is not None:
-            firsts = [self._run_outs[slug, ALL] for slug in self.regions]
-            first = min(firsts, key=lambda one: [float("inf") if at is None else at for at in _ends(one)])
-            sentence += f" {self._names[first.region]} is its first region to run out."
+            sentence += self._first_text()
         tiers = [tier for region, tier in self._run_outs if not region and tier != ALL]
         return {
             **self._when(row),
@@ -250,9 +248,8 @@ class _Rows:
             where = ", ".join(
                 self._names[slug] for slug in self.regions if any(m.region == slug for m in answer.missed)
             )
-            missed = (
-                f" In {len({m.period for m in answer.missed})} months there is no room for enough hosts in {where}."
-            )
+            months = count_text(len({m.period for m in answer.missed}), "month")
+            missed = f" In {months} not enough hosts can be added in {where}."
         if not answer.add:
             none = f"Nothing can be added to {target}." if missed else "Nothing has to be added"
             return none + (missed or f" to {target} to {last} in the expected future.")
@@ -272,6 +269,15 @@ class _Rows:
         )
 
     # --- sentences ----------------------------------------------------------------------------------------------------
+    def _first_text(self) -> str:
+        """Return which region is the first to run out in most futures; where several are, all of them."""
+        firsts = {slug: self._run_outs[slug, ALL].first_ratio for slug in self.regions}
+        most = max(firsts.values())
+        names = ", ".join(self._names[slug] for slug, ratio in firsts.items() if ratio == most)
+        if most == 1:
+            return f" First to run out: {names}."
+        return f" First to run out most often: {names}, in {most:.0%} of futures."
+
     def _expected_text(self, row: RunOutRow) -> str:
         if row.run_out_on.p10 is None:
             return ""
@@ -309,10 +315,12 @@ class _Rows:
         if not rows:
             return self._alone_text(slug)
         worst = min(rows, key=lambda row: row.headroom_ratio)
-        after = f"{worst.headroom_ratio:.0%} without {worst.domain} in {self.months[worst.period]}"
-        if worst.headroom_ratio >= 0:
+        is_served = worst.headroom_ratio >= -SERVED
+        left = max(worst.headroom_ratio, 0.0) if is_served else worst.headroom_ratio
+        after = f"{left:.0%} without {worst.domain} in {self.months[worst.period]}"
+        if is_served:
             return f"The loss of any one hall leaves {tier} served; its least headroom is {after}."
-        short = sum(row.headroom_ratio < 0 for row in rows)
+        short = sum(row.headroom_ratio < -SERVED for row in rows)
         return (
             f"In {short} of {len(self.months)} months {tier} is not served in full after the loss of a hall; its "
             f"least headroom is {after}."
@@ -337,10 +345,6 @@ class _Rows:
 
 
 LOSS_FIELDS = ("tier", "domain", "headroom_ratio", "unserved_tok_s")
-
-
-def _ends(row: RunOutRow) -> tuple[float | None, ...]:
-    return row.position.p50, row.position.p10, row.expected
 
 
 def _limits_w(told: Told) -> dict[str, list[float]]:

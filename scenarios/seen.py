@@ -210,8 +210,9 @@ def seen(rows: QuerySet[Rows], user: Account) -> QuerySet[Rows]:
 def result_seen(result: Mapping[str, Any], user: Account) -> dict[str, Any] | None:
     """Return the part of a result that an account sees, or None if that cannot be told from the rest.
 
-    A result tells of the regions of the services asked about, and lists every site: sites elsewhere are left out. If
-    anything else names another region or site, as after a service has moved, none of it is shown.
+    A result tells of the regions of the services asked about, and lists their sites; one of an older release lists
+    every site, of which those elsewhere are left out. If anything else names another region or site, as after a
+    service has moved, none of it is shown.
     """
     if region_limit(user) is None:
         return dict(result)

@@ -3,11 +3,11 @@
 import argparse
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from scenarios.planning.capacity import plan_capacity
-from scenarios.planning.capacity_answer import ask_schema, capacity_schema
+from scenarios.planning.capacity_answer import CapacityAsk, ask_schema, capacity_schema
 from scenarios.planning.holding import Held
 from scenarios.planning.incident import Incident, incident_check, world_before
 from scenarios.planning.incident_answer import (
@@ -23,6 +23,7 @@ from scenarios.planning.plan import MigrationAnswer, answer_schema
 from scenarios.planning.problem import PlanProblem, problem_read, problem_schema
 
 BAD_INPUT, NO_PLAN = 2, 4
+ASKED = ("draws", "seed", "target_ratio", "lead_months")  # of a capacity question, as options
 SCHEMAS = {
     "problem": problem_schema,
     "migration-plan": answer_schema,
@@ -63,20 +64,22 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except (OSError, ValueError) as error:
         return _refuse(error)
     if asked.command == "capacity":
-        lasting = plan_capacity(
-            problem,
-            draws=asked.draws,
-            seed=asked.seed,
-            target_ratio=asked.target_ratio,
-            lead_months=asked.lead_months,
-        )
-        sys.stdout.write(json.dumps(plain_of(lasting), indent=1) + "\n")
-        return 0
+        return _capacity(problem, {name: getattr(asked, name) for name in ASKED})
     if asked.command == "incident":
         return _incident(problem, asked.incident, foreseen=asked.foreseen)
     answer = plan_migration(problem)
     sys.stdout.write(json.dumps(answer.as_dict(), indent=1) + "\n" if asked.json else _text(problem, answer))
     return 0 if answer.is_plan else NO_PLAN
+
+
+def _capacity(problem: PlanProblem, given: Mapping[str, object]) -> int:
+    try:
+        ask = plain_read(CapacityAsk, given, place="capacity")
+    except ProblemError as error:
+        return _refuse(error)
+    answer = plan_capacity(problem, **{name: getattr(ask, name) for name in ASKED})
+    sys.stdout.write(json.dumps(plain_of(answer), indent=1) + "\n")
+    return 0
 
 
 def _incident(problem: PlanProblem, path: Path, *, foreseen: bool) -> int:

@@ -14,16 +14,17 @@ from scenarios.planning.arrivals import Ground, Walked
 from scenarios.planning.capacity_answer import AddRow, ClosedValues, MissedRow
 from scenarios.planning.days import months_before, position_day
 from scenarios.planning.draws import Future
-from scenarios.planning.headroom import ALL, Asked, Region
+from scenarios.planning.headroom import ALL, SERVED, Asked, Region
 from scenarios.planning.migration_program import Facts
 from scenarios.planning.problem import DECODE, WHOLE, PlanProblem
 from scenarios.planning.program import FloatArray, IntArray, Program, Requirement
 
 BEYOND_COST = 10.0  # a host beyond all offers counts as so many of the dearest
-SHORT_COST = 10.0  # demand left unserved counts as so many times the hosts that could serve it
 GAP_RATIO = 1e-3  # between the hosts chosen and the cheapest
+SHORT_GAP_RATIO = 1e-6  # between what is left unserved and the least
 NODES_MOST = 500
-NOTICED = 1e-6  # share of demand that counts as unserved
+TOLERANCE = 1e-9  # of the solver, in hosts
+NOTICED = 1e-6  # hosts; what is left unserved is held down to so much of the least
 
 
 @dataclass(frozen=True, eq=False)
@@ -77,7 +78,7 @@ class Additions:
         for period in range(len(self.problem.periods)):
             show(period / len(self.problem.periods))
             for region in regions:
-                if shares[region.slug][period] >= self._target * (1 - NOTICED):
+                if shares[region.slug][period] >= self._target * (1 - SERVED):
                     continue
                 added, is_short = self._region(region, asked[region.slug], period)
                 rows.extend((region.slug, row) for row in added)
@@ -182,8 +183,7 @@ class Additions:
         unit = float(cost.max())
         program = Program()
         hosts = program.columns(len(pairs), whole=True)
-        weight = [cost / unit]
-        weight += self._loads(program, region, asked, period, dict(zip(pairs, hosts.tolist(), strict=True)))
+        short = self._loads(program, region, asked, period, dict(zip(pairs, hosts.tolist(), strict=True)))
         slack = self._walked.free[:, period] - self._taken
         uses: dict[int, list[tuple[int, float]]] = defaultdict(list)
         for at, pair in enumerate(pairs):
@@ -194,7 +194,6 @@ class Additions:
             program.put(row[0], [at for at, _amount in of_limit], [amount for _at, amount in of_limit])
         groups = sorted({(int(ground.site_of[place]), kind) for place, kind in pairs})
         own, free, beyond = (program.columns(len(groups), upper=most) for most in self._offered(groups, period))
-        weight += [np.zeros(len(groups)), np.zeros(len(groups)), np.full(len(groups), BEYOND_COST)]
         for at, (site, kind) in enumerate(groups):
             row = program.rows(Requirement("supply", ""), 1, upper=0.0)
             ours = [hosts[i] for i, (place, k) in enumerate(pairs) if k == kind and ground.site_of[place] == site]
@@ -204,34 +203,38 @@ class Additions:
             most = self._open("", kind, period) - self._used_free[kind]
             row = program.rows(Requirement("offers", ""), 1, upper=max(0.0, most))
             program.put(row[0], [free[at] for at, (_site, k) in enumerate(groups) if k == kind], 1.0)
-        values, is_short = _solve(program, np.concatenate(weight))
+        price = np.zeros(program.columns_total)
+        price[hosts], price[beyond] = cost / unit, BEYOND_COST
+        values, is_short = _solve(program, price, short)
         return self._taken_up(region, pairs, cost, values, (own, free, groups), period), is_short
 
     def _loads(
         self, program: Program, region: Region, asked: Asked, period: int, hosts: dict[tuple[int, int], int]
-    ) -> list[FloatArray]:
-        """Serve the demand asked for on hosts there are and hosts to add; return the costs of the columns made."""
-        weight: list[FloatArray] = []
+    ) -> dict[int, float]:
+        """Serve the demand asked for on hosts there are and hosts to add.
+
+        Return the columns of the shares left unserved, with what all of each takes. [hosts of its best kind]
+        """
+        short: dict[int, float] = {}
         usable = self._with_added(region)[:, period]
         rows = program.rows(Requirement("capacity", ""), len(usable), upper=usable)
         for (place, kind), column in hosts.items():
             up = float(self._ground.up[place, kind, period])
             program.put(rows[kind], column, -(1 - self.problem.rules.reserve_ratio) * up)
         for at, one in enumerate(region.commodities):
-            wanted = asked.demand[at, period] * self._target
+            wanted = float(asked.demand[at, period]) * self._target * (1 - SERVED)
             if wanted <= 0:
                 continue
-            short = program.columns(1, upper=1.0)
+            left = int(program.columns(1, upper=1.0)[0])
+            short[left] = wanted
             ways = program.columns(len(one.rates), upper=np.where(asked.may[at][:, period], np.inf, 0.0))
-            slowest = float(asked.weight[at][asked.weight[at] > 0].min(initial=1.0))
-            weight += [np.array([SHORT_COST * BEYOND_COST * max(1.0, wanted / slowest)]), np.zeros(len(ways))]
             program.put(rows[np.array(asked.kind[at], dtype=np.int64)], ways, 1.0)
             needs = program.rows(Requirement("demand", ""), 2 if one.is_split else 1, lower=wanted)
-            program.put(needs, short[0], wanted)
+            program.put(needs, left, wanted)
             for way, phase in enumerate(asked.phase[at]):
                 ours = needs if phase == WHOLE else needs[[int(phase == DECODE)]]
                 program.put(ours, ways[way], asked.weight[at][way])
-        return weight
+        return short
 
     def _open(self, site: str, kind: int, period: int) -> float:
         slug = self.problem.kinds[kind].slug
@@ -290,22 +293,49 @@ class Additions:
         return rows
 
 
-def _solve(program: Program, weight: FloatArray) -> tuple[FloatArray, bool]:
-    """Return the cheapest hosts, and whether some demand is left over."""
+def _solve(program: Program, price: FloatArray, short: dict[int, float]) -> tuple[FloatArray, bool]:
+    """Return the cheapest hosts that leave the least unserved, and whether they leave any.
+
+    First all has to be served. Only where that cannot be is the least shortage looked for, and then the cheapest hosts
+    that leave no more: no price is ever weighed against demand.
+    """
+    highs = _model(program, price)
+    columns, hosts = np.array(list(short), dtype=np.int32), np.array(list(short.values()))
+    nothing, all_of_it = np.zeros(len(columns)), np.ones(len(columns))
+    highs.changeColsBounds(len(columns), columns, nothing, nothing)
+    values = _values(highs, GAP_RATIO)
+    if values is not None:
+        return values, False
+    highs.changeColsBounds(len(columns), columns, nothing, all_of_it)
+    everything = np.arange(len(price), dtype=np.int32)
+    highs.changeColsCost(len(price), everything, np.zeros(len(price)))
+    highs.changeColsCost(len(columns), columns, hosts)
+    values = _values(highs, SHORT_GAP_RATIO)
+    if values is None:
+        raise ArithmeticError(f"no hosts to add were found: {highs.modelStatusToString(highs.getModelStatus())}")
+    least = float(hosts @ values[columns])
+    highs.addRow(-np.inf, least + NOTICED, len(columns), columns, hosts)
+    highs.changeColsCost(len(price), everything, price)
+    highs.setSolution(len(price), everything, values)  # one answer is known: the cheapest is looked for from there
+    cheapest = _values(highs, GAP_RATIO)
+    return values if cheapest is None else cheapest, least > NOTICED
+
+
+def _model(program: Program, price: FloatArray) -> highspy.Highs:
     frozen = program.done()
-    cost = weight
     highs = highspy.Highs()
     for name, value in (
         ("output_flag", False),
         ("threads", 1),
         ("random_seed", 1),
-        ("mip_rel_gap", GAP_RATIO),
         ("mip_max_nodes", NODES_MOST),
+        ("mip_feasibility_tolerance", TOLERANCE),
+        ("primal_feasibility_tolerance", TOLERANCE),
     ):
         highs.setOptionValue(name, value)
     model = highspy.HighsLp()
     model.num_col_, model.num_row_ = frozen.matrix.shape[1], frozen.matrix.shape[0]
-    model.col_cost_, model.col_lower_, model.col_upper_ = cost, frozen.lower, frozen.upper
+    model.col_cost_, model.col_lower_, model.col_upper_ = price, frozen.lower, frozen.upper
     model.row_lower_, model.row_upper_ = frozen.row_lower, frozen.row_upper
     model.a_matrix_.format_ = highspy.MatrixFormat.kColwise
     model.a_matrix_.start_, model.a_matrix_.index_ = frozen.matrix.indptr, frozen.matrix.indices
@@ -313,8 +343,13 @@ def _solve(program: Program, weight: FloatArray) -> tuple[FloatArray, bool]:
     kinds = (highspy.HighsVarType.kContinuous, highspy.HighsVarType.kInteger)
     model.integrality_ = [kinds[int(whole)] for whole in frozen.whole]
     highs.passModel(model)
+    return highs
+
+
+def _values(highs: highspy.Highs, gap_ratio: float) -> FloatArray | None:
+    """Return the best values found; None if there are none."""
+    highs.setOptionValue("mip_rel_gap", gap_ratio)
     highs.run()
-    values = np.array(highs.getSolution().col_value)
-    if not len(values) or highs.getInfo().primal_solution_status != highspy.SolutionStatus.kSolutionStatusFeasible:
-        raise ArithmeticError(f"no hosts to add were found: {highs.modelStatusToString(highs.getModelStatus())}")
-    return values, bool((values[cost >= SHORT_COST * BEYOND_COST] > NOTICED).any())
+    if highs.getInfo().primal_solution_status != highspy.SolutionStatus.kSolutionStatusFeasible:
+        return None
+    return np.array(highs.getSolution().col_value)

@@ -28,13 +28,12 @@ from scenarios.planning.capacity_answer import (
 )
 from scenarios.planning.days import position_day
 from scenarios.planning.draws import Future, Futures, FutureValues
-from scenarios.planning.headroom import ALL, Region, Shares, regions_of
+from scenarios.planning.headroom import ALL, SERVED, Region, Shares, regions_of
 from scenarios.planning.problem import PlanProblem, problem_check
 from scenarios.planning.program import FloatArray
 from scenarios.planning.survivors import least, regions_places, survivors
 
 CHIPS = "chips"  # what binds where limits leave room
-SERVED = 1e-9  # a share of demand short of 1 by less is all of it
 QUANTILES = (0.1, 0.5, 0.9)
 
 Progress = Callable[[float, str], None]
@@ -271,6 +270,8 @@ class _World:
                 lost[:, ours].sum(axis=1),
             )
         for at, (region, tier) in enumerate(self.scopes):
+            of_tier = [other for other, scope in enumerate(self.scopes) if scope[1] == tier]
+            is_first = np.isfinite(drawn[:, at]) & (drawn[:, at] == drawn[:, of_tier].min(axis=1))
             yield self._run_out_row(
                 region,
                 tier,
@@ -278,6 +279,7 @@ class _World:
                 expected[at],
                 expected_lost[at],
                 lost[:, at],
+                first_ratio=float(is_first.mean()),
                 kind=kinds[region],
                 additions=additions,
             )
@@ -291,6 +293,7 @@ class _World:
         expected_lost: float,
         lost: FloatArray,
         *,
+        first_ratio: float = 0.0,
         kind: str = "",
         additions: Additions | None = None,
     ) -> RunOutRow:
@@ -310,6 +313,7 @@ class _World:
             run_out_expected_on=position_day(self.problem, float(expected) if math.isfinite(expected) else None),
             run_out_on=DayBand(*(position_day(self.problem, at) for at in places)),
             probability_ratio=float(np.isfinite(drawn).mean()),
+            first_ratio=first_ratio,
             kind=kind,
             lead_months=lead_months if lead is None else lead * self.problem.rules.period_months,
             is_offered=lead is not None,

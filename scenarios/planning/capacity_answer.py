@@ -85,6 +85,11 @@ class RunOutRow:
     run_out_expected_on: str | None = given("Day of `expected`; none too where periods are not named by months.")
     run_out_on: DayBand = given("Day over the futures.")
     probability_ratio: float = given("Share of the futures in which it comes within the periods.", unit="-")
+    first_ratio: float = given(
+        "Share of the futures in which the region runs out and no other before it; 0: the fleet.",
+        unit="-",
+        default=0.0,
+    )
     kind: str = given("Kind of host to add; empty: none may be, or the fleet.", default="")
     lead_months: float | None = given("Of its first offer, or else that asked for.", unit="month", default=None)
     is_offered: bool = given("Whether the lead time is that of an offer.", default=False)
@@ -163,7 +168,7 @@ class AddRow:
 
 @dataclass(frozen=True, slots=True)
 class MissedRow:
-    """A period in which no hosts that limits let in reach the headroom asked for."""
+    """A period in which the hosts that may be added do not reach the headroom asked for."""
 
     period: int = given("Position of the period.")
     region: str = given("Region.")

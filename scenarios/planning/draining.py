@@ -5,13 +5,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from scenarios.planning.headroom import Region
+from scenarios.planning.headroom import SERVED, Region
 from scenarios.planning.judging import World
 from scenarios.planning.plain import given
 from scenarios.planning.problem import PlanProblem
 from scenarios.planning.program import FloatArray
-
-SERVED = 1e-9  # a share of demand short of 1 by less is all of it
 
 
 @dataclass(frozen=True, slots=True)

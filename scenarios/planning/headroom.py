@@ -15,6 +15,7 @@ from scenarios.planning.problem import DECODE, GOLD, PREFILL, WHOLE, PlanProblem
 from scenarios.planning.program import BoolArray, FloatArray, IntArray
 
 ALL = ""  # the tier of everything at once: the whole mix grows together
+SERVED = 1e-9  # a share of demand short of 1 by less is all of it
 SHARE_MOST = 1e9  # a share beyond this says that next to nothing is demanded
 NOTICED_RATIO = 1e-7  # a commodity that loads its hosts by less than this of the hardest one's load is not noticed
 PROMPTS, ANSWERS = (WHOLE, PREFILL), (WHOLE, DECODE)
@@ -366,7 +367,7 @@ class _Concurrent:
             if self.learns and period == 0:
                 self._begin[tuple(commodities)] = self._solver.getBasis()
             if theta > 0 and is_left.any():
-                others = self._also(column, right, most, period)
+                others = self._also(column, right, most, period, is_left)
                 if others is not None:
                     is_same = is_left & (others >= 0)
                     share[is_same] = others[is_same] / hardest[is_same]
@@ -436,7 +437,7 @@ class _Concurrent:
             solver.run()
             status = solver.getModelStatus()
             if status == highspy.HighsModelStatus.kOptimal:
-                return max(0.0, -float(solver.getInfo().objective_function_value))
+                return max(0.0, -float(solver.getObjectiveValue()))
             solver.clearSolver()  # a basis kept from another period can lead astray: once more from nothing
         raise ArithmeticError(f"the share of demand that can be served was not found: {status}")
 
@@ -448,8 +449,10 @@ class _Concurrent:
                 self._right[row] = max(0.0, number - less)
                 self._solver.changeRowBounds(row, self._right[row], np.inf)
 
-    def _also(self, column: FloatArray, right: FloatArray, most: FloatArray, period: int) -> FloatArray | None:
-        """Return theta in every period in which the basis just found is optimal too, elsewhere -1, float64[T].
+    def _also(
+        self, column: FloatArray, right: FloatArray, most: FloatArray, period: int, is_left: BoolArray
+    ) -> FloatArray | None:
+        """Return theta in every period left in which the basis just found is optimal too, elsewhere -1, float64[T].
 
         Without the column of theta the basis has one row of prices y that is 0 on all its columns; it is the same in
         every period. So theta = y right / y column, and hosts follow. The basis is optimal where no host is negative
@@ -461,7 +464,11 @@ class _Concurrent:
         at = int((columns == theta_at).argmax())
         if columns[at] != theta_at:
             return None
-        basis = self._dense[:, columns]
+        # where a basic way is shut it is not the same program
+        is_best = is_left & self._may.take(columns[columns < theta_at], axis=0).all(axis=0)
+        if not is_best.any():
+            return None
+        basis = self._dense.take(columns, axis=1)
         basis[:, at] = column[:, period]
         try:
             inverse = np.linalg.inv(basis)
@@ -475,18 +482,18 @@ class _Concurrent:
         if slack[:total].max() > size or slack[total:].min() < -size:
             return None
         below = prices @ column
-        is_best = below > 0
-        theta = (prices @ right) / np.where(is_best, below, 1.0)
+        is_best &= below > 0
+        improves = np.flatnonzero(reduced[:theta_at] < -size)
+        if len(improves):
+            is_best &= ~self._may.take(improves, axis=0).any(axis=0)
+        if not is_best.any():
+            return None
+        theta = (prices @ right) / np.where(below > 0, below, 1.0)
         values = inverse @ (right - theta * column)
         values[at] = theta
         # the slack of a demand row is what is served beyond it, so it enters with -1, that of a kind with +1
         values[(columns > theta_at) & (columns <= theta_at + total)] *= -1.0
         is_best &= values.min(axis=0) >= -CLOSE * most
-        improves = np.flatnonzero(reduced[:theta_at] < -size)
-        if len(improves):
-            is_best &= ~self._may[improves].any(axis=0)
-        # where a basic way is shut it is not the same program
-        is_best &= self._may[columns[columns < theta_at]].all(axis=0)
         return np.where(is_best, theta, -1.0)
 
 

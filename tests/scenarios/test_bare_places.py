@@ -68,7 +68,7 @@ def test_the_result_names_what_has_no_host(asked):
     ]
     assert result["sites"][1]["periods"][0]["sentence"] == "DC02: 3 delivered own wait; dc02 has no rack for them."
     assert result["fleet"]["notes"][-1] == (
-        "Nothing can be added to serve all demand. In 4 months there is no room for enough hosts in South, West."
+        "Nothing can be added to serve all demand. In 4 months not enough hosts can be added in South, West."
     )
 
 

@@ -16,13 +16,15 @@ from scenarios.futures import future_expected
 from scenarios.grounds import COOLING, LIQUID, NO_RACK, OF_A_RACK, Rates, problem_of
 from scenarios.plan_steps import PlanQuestion
 from scenarios.planning.capacity import capacity_draws, capacity_merge, plan_capacity
-from scenarios.planning.capacity_answer import BindRow
+from scenarios.planning.capacity_answer import BindRow, ClosedValues, DayBand
 from scenarios.planning.draws import DownValues, FanValues, FutureValues, ReadySlipValues
 from scenarios.planning.params import OfferParam
 from scenarios.run_outs import plan_run_outs, site_hosts
 from scenarios.supply import Floor, Ground
 from tests.factories import START, delivery_fact, problem, service_fact, snapshot
 from tests.scenarios.test_racking import KINDS, question
+
+CLOSED = tuple(ClosedValues(kind, "dc01") for kind in ("gpu", "own"))
 
 
 def asked_of(snap, *, futures=None, draws=0, frame=None, **values):
@@ -43,6 +45,30 @@ def result_of(asked, **params):
 def fleet(**more):
     values = {"kinds": KINDS, "racks_per_site": 4, "rack_w": 36_000.0, "hosts": {("dc01", "gpu"): 10}}
     return snapshot(**{**values, **more})
+
+
+def told_of(asked, answer):
+    return capacity_result(answer, Told(asked.question.problem, asked.question.months, asked.snapshot, ()))
+
+
+def two_regions(ratios, *, p10):
+    """North and South, each the first to run out in a share of futures; the fleet's early end is given."""
+    names = ("north", "south")
+    snap = fleet(
+        sites=("dc01", "dc02"),
+        regions=names,
+        site_regions={"dc01": "north", "dc02": "south"},
+        hosts={("dc01", "gpu"): 10, ("dc02", "gpu"): 10},
+        services=tuple(service_fact(slug, region=slug) for slug in names),
+    )
+    asked = asked_of(snap, demand=5_000.0)
+    answer = capacity_merge(asked.question.problem, ask_of(asked, {}), [])
+    share = dict(zip(names, ratios, strict=True))
+    day = None if p10 is None else "2027-01-01"
+    rows = tuple(
+        replace(row, first_ratio=share.get(row.region, 0.0), run_out_on=DayBand(p10=day)) for row in answer.run_out
+    )
+    return asked, replace(answer, run_out=rows)
 
 
 # --- what is said -----------------------------------------------------------------------------------------------------
@@ -93,6 +119,46 @@ def test_what_to_add_has_its_place_its_money_and_its_day():
     assert "To keep 10% of headroom to 2027-04 in the expected future 4 hosts have to be added (4 " in str(
         result["fleet"]
     )
+
+
+def test_the_month_in_which_too_few_can_be_added_is_told_without_a_guess_at_the_reason():
+    asked = asked_of(fleet(), demand=12_000.0, months=1)
+    made = replace(asked.question.problem, periods=("2027-01",))
+    answer = capacity_merge(made, replace(ask_of(asked, {}), closed=CLOSED), [])
+    result = capacity_result(answer, Told(made, asked.question.months, asked.snapshot, ()))
+    assert result["fleet"]["notes"][-1] == (
+        "Nothing can be added to serve all demand. In 1 month not enough hosts can be added in North."
+    )
+
+
+@pytest.mark.parametrize(
+    ("ratios", "said"),
+    [
+        ((0.3, 0.1), " First to run out most often: North, in 30% of futures."),
+        ((0.05, 0.08), " First to run out most often: South, in 8% of futures."),
+        ((0.2, 0.2), " First to run out most often: North, South, in 20% of futures."),
+        ((1.0, 0.0), " First to run out: North."),
+    ],
+)
+def test_the_first_region_to_run_out_is_the_first_in_most_futures(ratios, said):
+    asked, answer = two_regions(ratios, p10=0.0)
+    assert told_of(asked, answer)["fleet"]["sentence"].endswith(f".{said}")
+
+
+def test_no_first_region_is_named_for_a_fleet_that_lasts():
+    asked, answer = two_regions((0.05, 0.03), p10=None)
+    assert "irst" not in told_of(asked, answer)["fleet"]["sentence"]
+
+
+@pytest.mark.parametrize(("rest", "is_served"), [(1e-12, True), (1e-6, False)])
+def test_rounding_is_no_shortage_after_a_loss(rest, is_served):
+    snap = fleet(sites=("dc01", "dc02"), hosts={("dc01", "gpu"): 10, ("dc02", "gpu"): 10})
+    asked = asked_of(snap, demand=10_000.0, failover=True)
+    answer = capacity_merge(asked.question.problem, ask_of(asked, {}), [])
+    rows = tuple(replace(row, headroom_ratio=-rest) for row in answer.after_loss)
+    note = told_of(asked, replace(answer, after_loss=rows))["regions"][0]["notes"][-1]
+    said = "The loss of any one hall leaves gold served; its least headroom is 0% without"
+    assert note.startswith(said if is_served else "In 4 of 4 months gold is not served in full")
 
 
 def test_what_a_loss_leaves_is_told_by_tier():

@@ -18,6 +18,28 @@ def example():
     return json.loads(EXAMPLE.read_text())
 
 
+@pytest.mark.parametrize(
+    ("option", "said"),
+    [
+        ("--draws=-1", "capacity.draws: -1 is below 0"),
+        ("--target-ratio=-2", "capacity.target_ratio: -2 is below 0"),
+        ("--target-ratio=nan", "capacity.target_ratio: a finite number is needed"),
+        ("--lead-months=inf", "capacity.lead_months: a finite number is needed"),
+    ],
+)
+def test_a_capacity_question_out_of_range_is_refused_by_its_field(capsys, option, said):
+    assert main(["capacity", str(EXAMPLE), "--draws=0", option]) == BAD_INPUT
+    assert capsys.readouterr().err == f"{said}\n"
+
+
+@pytest.mark.parametrize("lead_months", ["1.5", "1e9"])
+def test_a_capacity_question_is_answered_as_json(capsys, lead_months):
+    assert main(["capacity", str(EXAMPLE), "--draws=0", "--seed=3", f"--lead-months={lead_months}"]) == 0
+    answer = json.loads(capsys.readouterr().out)
+    jsonschema.validate(answer, json.loads((ROOT / "docs" / "schemas" / "capacity-plan.json").read_text()))
+    assert (answer["draws"], answer["seed"]) == (0, 3)
+
+
 @pytest.mark.parametrize("name", SCHEMAS)
 def test_the_published_schema_is_that_of_the_code(name):
     assert (ROOT / "docs" / "schemas" / f"{name}.json").read_text() == schema_text(SCHEMAS[name]())

@@ -82,6 +82,19 @@ def test_a_fan_makes_the_band_of_the_run_out():
     assert_allclose(row.expected, closed[1], rtol=1e-9)
 
 
+def test_the_first_region_is_counted_future_by_future():
+    problem = random_fleet(1)
+    part = capacity_draws(problem, CapacityAsk(draws=40), range(40))
+    answer = capacity_merge(problem, CapacityAsk(draws=40), [part])
+    regions = [row.region for row in answer.run_out if row.region and row.tier == ALL]
+    tiers = [(row.region, row.tier) for row in answer.run_out if row.region]
+    ends = np.stack([run_out_positions(part.share[:, tiers.index((slug, ALL))]) for slug in regions], axis=1)
+    first = np.isfinite(ends) & (ends == ends.min(axis=1, keepdims=True))
+    assert [run_out(answer, slug).first_ratio for slug in regions] == first.mean(axis=0).tolist()
+    assert run_out(answer).first_ratio == 0.0
+    assert 0 < first.mean() < 1
+
+
 def test_the_order_goes_out_the_lead_time_before_the_run_out():
     problem = one_service(demand_tok_s=1000 / 1.03**8, offers=[{"kind": "gpu", "period": 3, "hosts": 500}])
     row = run_out(plan_capacity(problem, draws=0), "north")
@@ -163,6 +176,44 @@ def test_what_limits_do_not_let_in_is_missed():
     assert [row.hosts for row in answer.add] == [5]
     assert_allclose(answer.missed[0].headroom_ratio, 0.05, rtol=1e-6)
     assert answer.binding[0].constraint == "chips"
+
+
+@pytest.mark.parametrize(
+    ("demand_tok_s", "hosts"), [(1000.0, 2), (901.0, 1), (905.0, 1), (9001.0, 91), (900.0, 0), (900.0 + 1e-10, 0)]
+)
+@pytest.mark.parametrize("offered", [0, 100])
+def test_no_host_is_too_dear_to_serve_the_last_of_the_demand(demand_tok_s, hosts, offered):
+    problem = one_service(
+        demand_tok_s=demand_tok_s,
+        growth_ratio=0.0,
+        hosts=10,
+        periods=1,
+        rates=[{"service": "chat", "kind": "gpu", "tok_s": 100.0}],
+        rules={"reserve_ratio": 0.1},
+        offers=[{"kind": "gpu", "period": 0, "hosts": offered}],
+    )
+    answer = plan_capacity(problem, draws=0)
+    assert sum(row.hosts for row in answer.add) == hosts
+    assert answer.missed == ()
+
+
+def test_where_limits_are_tight_the_hosts_that_serve_most_are_added_whatever_they_cost():
+    problem = one_service(
+        demand_tok_s=1100.0,
+        growth_ratio=0.0,
+        periods=1,
+        kinds=[
+            {"slug": "gpu", "homegrown": False, "power_w": 1000.0, "price": 1.0},
+            {"slug": "new", "homegrown": False, "power_w": 1000.0, "price": 1e6},
+        ],
+        rates=[{"service": "chat", "kind": kind, "tok_s": rate} for kind, rate in (("gpu", 10.0), ("new", 10.1))],
+        limits=[
+            {"slug": "p", "limit": 105.0, "uses": [{"place": "dc1", "kind": k, "amount": 1} for k in ("gpu", "new")]}
+        ],
+    )
+    answer = plan_capacity(problem, draws=0)
+    assert [(row.kind, row.hosts) for row in answer.add] == [("new", 5)]
+    assert_allclose(answer.missed[0].headroom_ratio, 1050.5 / 1100 - 1, rtol=1e-6)
 
 
 def two_kinds(tariff_per_kwh):
