@@ -13,7 +13,7 @@ import numpy as np
 
 from scenarios.planning.capacity import run_out_positions
 from scenarios.planning.days import position_day
-from scenarios.planning.headroom import ALL
+from scenarios.planning.headroom import ALL, SERVED
 from scenarios.planning.holding import Held
 from scenarios.planning.incident import Incident, incident_check, world_after, world_before
 from scenarios.planning.judging import Judged, Scope, judge
@@ -26,7 +26,6 @@ from scenarios.planning.program import BoolArray, FloatArray
 NOTICED_RATIO = 1e-6  # of demand: more unserved than before by more than this is worse
 PLANNED_RATIO = 0.01  # the same between two plans: each is the best within a gap only, and trades tokens within it
 NOTICED_MTOK = 1e-6
-SERVED = 1e-9  # a share of demand short of 1 by less is all of it
 BEFORE, AFTER = "before", "after"
 WITHOUT = "without "
 PURCHASES, OPENINGS, DELIVERIES = "purchases", "openings", "deliveries"
