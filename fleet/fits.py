@@ -35,34 +35,6 @@ def hosts_fit(*, free_w: FloatArray, free_u: IntArray, host_w: float, host_u: in
     return np.maximum(0, np.minimum(by_power, by_height)).astype(np.int64)
 
 
-@dataclass(frozen=True, slots=True)
-class Stop:
-    """What stops the next host: the constraint, the share of racks it stops [-], and the rack that comes closest."""
-
-    constraint: str
-    share_ratio: float
-    rack: int
-
-
-def stops(*, free_w: FloatArray, free_u: IntArray, host_w: float, host_u: int) -> list[Stop]:
-    """Return what stops one more host once the racks are full, the most frequent constraint first.
-
-    A rack that has neither the power nor the height counts for the one it lacks more of.
-    """
-    if not len(free_w):
-        return []
-    count = hosts_fit(free_w=free_w, free_u=free_u, host_w=host_w, host_u=host_u)
-    lack_w = 1 - (free_w - count * host_w) / host_w  # above 0: that share of a host is missing
-    lack_u = 1 - (free_u - count * host_u) / max(host_u, 1)
-    by_power = lack_w >= lack_u
-    found = []
-    for constraint, racks, lack in ((POWER, by_power, lack_w), (UNITS, ~by_power, lack_u)):
-        if racks.any():
-            nearest = int(np.flatnonzero(racks)[np.argmin(lack[racks])])
-            found.append(Stop(constraint, float(racks.mean()), nearest))
-    return sorted(found, key=lambda stop: -stop.share_ratio)
-
-
 def hosts_place(*, wanted: int, room: IntArray) -> IntArray:
     """Return how many of `wanted` hosts go into each rack, first racks first, int64[R]. [-]
 

@@ -13,16 +13,14 @@ from scenarios.planning.params import NEW_MODEL, EventParams, OutageParams
 from scenarios.planning.plain import plain_read
 from scenarios.plans import Problem
 
-EVENT_KINDS = {Scenario.Kind.OUTAGE: OutageParams, Scenario.Kind.EVENT: EventParams}
 Asked = OutageParams | EventParams
+EVENT_KINDS: Mapping[str, type[Asked]] = {Scenario.Kind.OUTAGE: OutageParams, Scenario.Kind.EVENT: EventParams}
 
 
 def event_params(kind: str, params: Mapping[str, object]) -> Asked | None:
     """Return the parameters of an outage or an event, None of another kind of question."""
-    for one, made in EVENT_KINDS.items():
-        if one == kind:
-            return plain_read(made, params, place="params")
-    return None
+    made = EVENT_KINDS.get(kind)
+    return plain_read(made, params, place="params") if made else None
 
 
 def event_snapshot(

@@ -10,7 +10,6 @@ from fleet.snapshot import FleetSnapshot, FloatArray
 
 BoolArray = NDArray[np.bool_]
 
-CHIPS = "chips"  # what binds where racks have room, beside fleet.fits.POWER and fleet.fits.UNITS
 NO_HOST = "no_host"  # what binds where a service has no host that can serve it
 
 

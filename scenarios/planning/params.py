@@ -88,8 +88,28 @@ class TariffParam:
 
 
 @dataclass(frozen=True, slots=True)
-class MigrationParams:
-    """What a migration scenario takes beside its months, services, reserve and growth."""
+class SupplyParams:
+    """What every question takes that weighs hosts and money: offers, prices, energy."""
+
+    offers: tuple[OfferParam, ...] = given("Hosts that may be bought besides what is ordered.", default=())
+    prices: tuple[PriceParam, ...] = given("Prices of host types.", default=())
+    tariffs: tuple[TariffParam, ...] = given("Energy of sites.", default=())
+    currency: str = given(
+        "Currency of all money; defaults are in yuan and converted.", default="CNY", choices=("CNY", "USD")
+    )
+    cny_per_usd: float = given("Rate of exchange.", unit="CNY/USD", default=CNY_PER_USD, least=0.1, most=100.0)
+    price_unknown: float = given(
+        "Of a new host of a type whose price nobody says. An assumption.",
+        unit="money",
+        default=1_000_000.0,
+        least=0.0,
+    )
+    tariff_per_kwh: float = given("Price of energy.", unit="money/kWh", default=0.8, least=0.0)
+
+
+@dataclass(frozen=True, slots=True)
+class PlanParams(SupplyParams):
+    """What every plan takes: a migration, and the best new plan after an outage or an event."""
 
     objective: str = given(
         "Least cost in money of the first month, or most homegrown tokens first.",
@@ -137,21 +157,8 @@ class MigrationParams:
         least=0.0,
     )
     floors: tuple[FloorParam, ...] = given("Shares of homegrown tokens that must be reached.", default=())
-    offers: tuple[OfferParam, ...] = given("Hosts that may be bought besides what is ordered.", default=())
     order: tuple[OrderParam, ...] = given("Services that wait for others.", default=())
     must_leave: tuple[MustLeaveParam, ...] = given("Services that must leave their GPUs.", default=())
-    prices: tuple[PriceParam, ...] = given("Prices of host types.", default=())
-    tariffs: tuple[TariffParam, ...] = given("Energy of sites.", default=())
-    currency: str = given(
-        "Currency of all money; defaults are in yuan and converted.", default="CNY", choices=("CNY", "USD")
-    )
-    cny_per_usd: float = given("Rate of exchange.", unit="CNY/USD", default=CNY_PER_USD, least=0.1, most=100.0)
-    price_unknown: float = given(
-        "Of a new host of a type whose price nobody says. An assumption.",
-        unit="money",
-        default=1_000_000.0,
-        least=0.0,
-    )
     life_months: float = given("Straight-line life of a new host.", unit="month", default=48.0, least=1.0, most=240.0)
     months_left: float = given(
         "Until standing hosts are written off. An assumption where ages are not known.",
@@ -171,7 +178,6 @@ class MigrationParams:
     upkeep_ratio_year: float = given(
         "Space and maintenance a year, over the price of a host.", unit="1/year", default=0.04, least=0.0, most=1.0
     )
-    tariff_per_kwh: float = given("Price of energy.", unit="money/kWh", default=0.8, least=0.0)
     homegrown_tariff_ratio: float = given(
         "Price of energy of homegrown chips over the full one, while the subsidy lasts.",
         unit="-",
@@ -188,6 +194,14 @@ class MigrationParams:
         least=0.0,
     )
     discount_ratio_year: float = given("Rate at which later money counts less.", unit="1/year", default=0.08, least=0.0)
+    gap_ratio: float = given("Between the plan and the best bound.", unit="-", default=0.01, least=0.0, most=0.5)
+    time_limit_s: float = given("Of the solver, the last stop.", unit="s", default=600.0, least=1.0, most=86_400.0)
+
+
+@dataclass(frozen=True, slots=True)
+class MigrationParams(PlanParams):
+    """What a migration scenario takes beside its months, services, reserve and growth."""
+
     ready_slip_p50_months: float = given(
         "Median slip of software that is not ready yet, over the futures. An assumption.",
         unit="month",
@@ -214,13 +228,11 @@ class MigrationParams:
         "Whether the peak hour of each month with a wave is replayed in the simulator, request by request.",
         default=True,
     )
-    gap_ratio: float = given("Between the plan and the best bound.", unit="-", default=0.01, least=0.0, most=0.5)
-    time_limit_s: float = given("Of the solver, the last stop.", unit="s", default=600.0, least=1.0, most=86_400.0)
     pareto_points: int = given("Of the front of homegrown share against cost.", default=5, least=0, most=20)
 
 
 @dataclass(frozen=True, slots=True)
-class CapacityParams:
+class CapacityParams(SupplyParams):
     """What a capacity scenario takes beside its months, services, reserve and growth; as a migration means them."""
 
     target_ratio: float = given(
@@ -233,25 +245,22 @@ class CapacityParams:
         least=0.0,
         most=60.0,
     )
-    offers: tuple[OfferParam, ...] = given("Hosts that may be bought besides what is ordered.", default=())
-    prices: tuple[PriceParam, ...] = given("Prices of host types.", default=())
-    tariffs: tuple[TariffParam, ...] = given("Energy of sites.", default=())
-    currency: str = given(
-        "Currency of all money; defaults are in yuan and converted.", default="CNY", choices=("CNY", "USD")
-    )
-    cny_per_usd: float = given("Rate of exchange.", unit="CNY/USD", default=CNY_PER_USD, least=0.1, most=100.0)
-    price_unknown: float = given(
-        "Of a new host of a type whose price nobody says. An assumption.",
-        unit="money",
-        default=1_000_000.0,
-        least=0.0,
-    )
-    tariff_per_kwh: float = given("Price of energy.", unit="money/kWh", default=0.8, least=0.0)
     failover: bool = given("Whether the loss of each hall is judged.", default=True)
 
 
 @dataclass(frozen=True, slots=True)
-class OutageParams(MigrationParams):
+class IncidentParams(PlanParams):
+    """What an outage and an event take alike."""
+
+    foreseen: bool = given(
+        "Whether the new plan knows of it from the first month on; else it keeps hosts and openings of the plan before "
+        "until then.",
+        default=False,
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class OutageParams(IncidentParams):
     """What an outage scenario takes: which node is lost, from when, for how long; then what its re-plan takes."""
 
     tree: str = given("Tree that the node is of, or the kind of place.", default=TREE, choices=(*TREES, *PLACES))
@@ -260,16 +269,10 @@ class OutageParams(MigrationParams):
     repair_days: int | None = given(
         "Until it is repaired; none: not within the months asked about.", unit="d", default=None, least=1, most=36_500
     )
-    foreseen: bool = given(
-        "Whether the new plan knows of it from the first month on; else it keeps hosts and openings of the plan before "
-        "until then.",
-        default=False,
-    )
-    pareto_points: int = given("There is no front of an outage.", default=0, least=0, most=0)
 
 
 @dataclass(frozen=True, slots=True)
-class EventParams(MigrationParams):
+class EventParams(IncidentParams):
     """What an event scenario takes: what happens to what, from when, for how long; then what its re-plan takes."""
 
     event: str = given("What happens. Needed.", default="", choices=EVENTS)
@@ -315,12 +318,6 @@ class EventParams(MigrationParams):
         least=0.0,
         most=1e9,
     )
-    foreseen: bool = given(
-        "Whether the new plan knows of it from the first month on; else it keeps hosts and openings of the plan before "
-        "until then.",
-        default=False,
-    )
-    pareto_points: int = given("There is no front of an event.", default=0, least=0, most=0)
 
 
 PARAMS = {"capacity": CapacityParams, "migration": MigrationParams, "outage": OutageParams, "event": EventParams}
@@ -330,9 +327,9 @@ PARAMS = {"capacity": CapacityParams, "migration": MigrationParams, "outage": Ou
 def params_table(kind: str) -> str:
     """Return the parameters of a kind of scenario as the table of its page in docs/models.
 
-    Of what takes those of a migration and more: what it adds to them.
+    Of an outage and an event: what they add to those of every plan.
     """
-    shared = {one.name for one in fields(MigrationParams)} if kind in {"outage", "event"} else set()
+    shared = {one.name for one in fields(PlanParams)} if kind in {"outage", "event"} else set()
     lines = ["| parameter | unit | default | meaning |", "|---|---|---|---|"]
     for one in fields(PARAMS[kind]):
         if one.name in shared:

@@ -15,7 +15,6 @@ from fleet.fits import (
     gaps_fit,
     hosts_fit,
     hosts_place,
-    stops,
 )
 from tests.fleet.test_trees import dense, plain_tree, random_tree
 
@@ -49,23 +48,6 @@ def test_counting_agrees_with_putting_hosts_in_one_by_one(racks, host_kw, host_u
             placed += 1
         one_by_one.append(placed)
     assert hosts_fit(free_w=free_w, free_u=free_u, host_w=host_kw * 1000.0, host_u=host_u).tolist() == one_by_one
-
-
-@given(racks=racks, host_kw=st.integers(1, 20), host_u=st.integers(1, 12))
-def test_every_rack_has_one_stop_and_the_nearest_rack_is_one_of_its_own(racks, host_kw, host_u):
-    free_w = np.array([kw * 1000.0 for kw, _ in racks])
-    free_u = np.array([u for _, u in racks])
-    found = stops(free_w=free_w, free_u=free_u, host_w=host_kw * 1000.0, host_u=host_u)
-    assert sum(stop.share_ratio for stop in found) == pytest.approx(1)
-    count = hosts_fit(free_w=free_w, free_u=free_u, host_w=host_kw * 1000.0, host_u=host_u)
-    for stop in found:
-        left_w = free_w[stop.rack] - count[stop.rack] * host_kw * 1000.0
-        left_u = free_u[stop.rack] - count[stop.rack] * host_u
-        assert left_w < host_kw * 1000.0 if stop.constraint == "rack_power" else left_u < host_u
-
-
-def test_no_racks_have_no_stop():
-    assert stops(free_w=np.zeros(0), free_u=np.zeros(0, dtype=np.int64), host_w=1.0, host_u=1) == []
 
 
 @given(room=st.lists(st.integers(0, 9), max_size=8), wanted=st.integers(0, 60))
